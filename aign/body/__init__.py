@@ -1,0 +1,1 @@
+"""The SMPL-format body: its numbers, posing it, and motions on its joints."""

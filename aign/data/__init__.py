@@ -1,0 +1,1 @@
+"""Data: schema, store, loader, sources."""

@@ -1,0 +1,1 @@
+"""Data sets: the layouts that are read, each as jobs."""

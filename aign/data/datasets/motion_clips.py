@@ -1,0 +1,145 @@
+"""Motion clips (embedded, BVH, AMASS, DeepMimic) posed on the default body and seen by a rig of Human3.6M's cameras."""
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from aign.body.assets import load_body
+from aign.body.motion import Motion
+from aign.body.skinning import skin
+from aign.data.datasets.amass import read_amass
+from aign.data.datasets.bvh import read_bvh
+from aign.data.datasets.deepmimic import read_deepmimic
+from aign.data.datasets.job import PRODUCER, Recording, labelled_views, stage
+from aign.data.datasets.rig import placed_rig
+from aign.data.motions import load_demo_motions
+from aign.data.store import Provenance
+from aign.data.store.writer import Clip
+from aign.framework.errors import UserError
+from aign.geometry.skeleton import H36M17
+
+EMBEDDED = "demo-motions"
+SUFFIXES = (".bvh", ".npz", ".txt")
+READERS = {".bvh": read_bvh, ".npz": read_amass, ".txt": read_deepmimic}
+CHUNK_FRAMES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionClip:
+    """One motion.
+
+    Attributes:
+        path: its file; None: an embedded clip.
+        name: of the motion.
+        subject: who moves, as far as the source says: the file's folder.
+        licence: of the motion.
+        sha256: of the file, or of the embedded clip.
+        seed: of the camera placement.
+    """
+
+    path: Path | None
+    name: str
+    subject: str
+    licence: str
+    sha256: str
+    seed: int = 0
+
+    @property
+    def source(self) -> str:
+        """The file, or the embedded clip."""
+        return str(self.path) if self.path else f"{EMBEDDED}:{self.name}"
+
+    @property
+    def table_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Views of the cameras, and the memory."""
+        return (("keypoints", "labels"), ("memory_pose",))
+
+    def provenance(self) -> Provenance:
+        """Hash of the motion, the body and the placement."""
+        return Provenance(
+            source_hashes=(self.sha256,),
+            stages=(
+                stage("pose-body", "1", body="default"),
+                stage("place-cameras", "1", seed=self.seed, intrinsics="human3.6m"),
+            ),
+            skeleton=H36M17.name,
+            num_joints=len(H36M17),
+            licence=self.licence,
+            producer=PRODUCER,
+        )
+
+    def motion(self) -> Motion:
+        """Read it."""
+        if self.path is None:
+            return next(motion for motion in load_demo_motions() if motion.name == self.name)
+        return READERS[self.path.suffix.lower()](self.path)
+
+    def clips(self) -> Mapping[str, Sequence[Clip]]:
+        """Keypoints, labels and memory."""
+        motion = self.motion()
+        joints = joints_world_m(motion)
+        root = joints[:, 0, :2]
+        middle = 0.5 * (root.min(0) + root.max(0))
+        reach = float(np.linalg.norm(root - middle, axis=1).max())
+        rig = placed_rig((self.seed, zlib.crc32(self.name.encode())), (float(middle[0]), float(middle[1])), reach)
+        recording = Recording(
+            sequence=f"{self.subject}/{self.name}",
+            subject=self.subject,
+            action=self.name.rstrip("0123456789_"),
+            source=self.source,
+            fps=motion.fps,
+        )
+        return labelled_views(recording, joints, rig)
+
+
+def joints_world_m(motion: Motion) -> Float[np.ndarray, "t 17 3"]:
+    """H36M-17 joints of a motion on the default body, metres.
+
+    Convention: motions are y up; the world of the store's rigs is z up, (x, y, z) -> (x, -z, y).
+    """
+    body = load_body()
+    assert body.h36m17_regressor is not None, "the default body has one"
+    regressor, joints = body.h36m17_regressor, []
+    for start in range(0, len(motion.rotmats), CHUNK_FRAMES):
+        part = slice(start, start + CHUNK_FRAMES)
+        rotmats = torch.as_tensor(motion.rotmats[part])
+        betas = rotmats.new_zeros(len(rotmats), body.shape_dirs.shape[-1])
+        joints.append(regressor @ skin(body, rotmats, betas, torch.as_tensor(motion.trans_m[part])).vertices_m)
+    x, y, z = torch.cat(joints).unbind(-1)
+    return torch.stack((x, -z, y), dim=-1).numpy()
+
+
+def plan(path: Path) -> list[MotionClip]:
+    """Jobs of a motion file, a folder of them, or the embedded clips.
+
+    Raises:
+        UserError: nothing there.
+    """
+    if str(path) == EMBEDDED:
+        return [
+            MotionClip(path=None, name=m.name, subject="demo", licence=m.licence, sha256=_digest(m))
+            for m in load_demo_motions()
+        ]
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UserError(f"no motion in {path}; allowed endings: {', '.join(SUFFIXES)}")
+    return [
+        MotionClip(
+            path=file,
+            name=file.stem,
+            subject=file.parent.name,
+            licence="licence of the motion's owner",
+            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        )
+        for file in files
+    ]
+
+
+def _digest(motion: Motion) -> str:
+    return hashlib.sha256(np.asarray(motion.rotmats).tobytes() + np.asarray(motion.trans_m).tobytes()).hexdigest()

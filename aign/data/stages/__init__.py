@@ -1,0 +1,1 @@
+"""Stages: from a source to columns."""

@@ -1,0 +1,64 @@
+"""Which clips of a store are meant, decided from the manifest alone."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from aign.data.store.records import RowGroup
+from aign.framework.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A filter on clips; None means all.
+
+    Args:
+        subjects: allowed subjects.
+        sequences: allowed sequence ids.
+        actions: allowed canonical actions.
+        cameras: allowed cameras (tables without cameras are not filtered by it).
+        exclude_subjects: subjects left out even so.
+        exclude_sequences: sequences left out even so.
+    """
+
+    subjects: tuple[str, ...] | None = None
+    sequences: tuple[str, ...] | None = None
+    actions: tuple[str, ...] | None = None
+    cameras: tuple[str, ...] | None = None
+    exclude_subjects: tuple[str, ...] = ()
+    exclude_sequences: tuple[str, ...] = ()
+
+    def rows(self, group: RowGroup) -> tuple[int, ...]:
+        """Rows of the group that are meant, in order."""
+        if (
+            (self.subjects is not None and group.subject not in self.subjects)
+            or (self.sequences is not None and group.sequence not in self.sequences)
+            or (self.actions is not None and group.action not in self.actions)
+            or group.subject in self.exclude_subjects
+            or group.sequence in self.exclude_sequences
+        ):
+            return ()
+        return tuple(
+            i
+            for i, span in enumerate(group.clips)
+            if self.cameras is None or not span.camera or span.camera in self.cameras
+        )
+
+    def matches(self, group: RowGroup) -> bool:
+        """Whether any clip of the group is meant."""
+        return bool(self.rows(group))
+
+
+def check_disjoint(memory: Collection[str], train: Collection[str]) -> None:
+    """Refuse a memory that shares motion with what is trained on: the critics would see the answers.
+
+    Args:
+        memory: sequence ids actually selected for the memory (`Store.sequences`).
+        train: sequence ids actually selected for training.
+
+    Raises:
+        UserError: naming shared sequences.
+    """
+    shared = sorted(set(memory) & set(train))
+    if shared:
+        names = ", ".join(repr(name) for name in shared[:5]) + (", ..." if len(shared) > 5 else "")
+        raise UserError(f"memory and training share {len(shared)} sequences ({names}); they must share none")

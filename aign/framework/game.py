@@ -1,0 +1,56 @@
+"""The games a generator and a critic play. A critic gives one score per sample; high means real."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@runtime_checkable
+class Game(Protocol):
+    """What each side of the game minimises."""
+
+    def generator(self, score: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Loss per sample of the generator, given the critic's score of what it made."""
+        ...
+
+    def critic(self, net: nn.Module, real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
+        """Loss of the critic `net` on real and made samples (the net is given for penalties on its gradient)."""
+        ...
+
+
+def _scores(net: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Both scores from one forward pass, which DistributedDataParallel likes better than two."""
+    real_score, fake_score = net(torch.cat((real, fake))).split((len(real), len(fake)))
+    return real_score, fake_score
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """Least squares GAN (Mao et al., ICCV 2017): real 1, made 0; what HMR's factorised critics play."""
+
+    def generator(self, score: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """(D - 1)^2."""
+        return (score - 1).square()
+
+    def critic(self, net: nn.Module, real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
+        """(D(real) - 1)^2 + D(made)^2."""
+        real_score, fake_score = _scores(net, real, fake)
+        return (real_score - 1).square().mean() + fake_score.square().mean()
+
+
+@dataclass(frozen=True)
+class NonSaturating:
+    """The paper's game: sigmoid cross-entropy, non-saturating generator (papers.md 1.1)."""
+
+    def generator(self, score: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """-log sigmoid(D)."""
+        return F.softplus(-score)
+
+    def critic(self, net: nn.Module, real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
+        """-log sigmoid(D(real)) - log(1 - sigmoid(D(made)))."""
+        real_score, fake_score = _scores(net, real, fake)
+        return F.softplus(-real_score).mean() + F.softplus(fake_score).mean()

@@ -1,0 +1,1 @@
+"""Geometry: rotations, cameras, rigid alignment, skeletons, triangulation. Pure functions on tensors."""

@@ -1,0 +1,1 @@
+"""Inference: packaged models on new input, and what a person looks at."""

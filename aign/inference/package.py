@@ -1,0 +1,109 @@
+"""A trained lifter as a folder: safe weights and a description, nothing that runs.
+
+`lifter.safetensors` holds the averaged generator, basis included; `lifter.json` says what it is, what it was trained
+on and how good it was.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from aign import __version__
+from aign.framework.errors import UserError
+from aign.tasks.lifting import LifterConfig, build_lifter
+from aign.tasks.lifting.nets import LIFTERS
+
+WEIGHTS, CARD = "lifter.safetensors", "lifter.json"
+FORMAT = 1
+_TEXTS = ("recipe", "store_hash", "protocol", "version")
+_SIZES = {"components": 48, "width": 16384, "blocks": 64}
+"""Of a lifter, at most: more is no description of a lifter but an attack on memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a packaged model says of itself.
+
+    Attributes:
+        lifter: its network.
+        recipe: name of the recipe.
+        store_hash: of the store it was trained on.
+        licences: of everything it was trained on; they reach the weights.
+        protocol: id and hash of the protocol of `metrics`.
+        metrics: on the test role of that store, by name, millimetres.
+        version: of the package that made it.
+    """
+
+    lifter: LifterConfig
+    recipe: str
+    store_hash: str
+    licences: tuple[str, ...]
+    protocol: str
+    metrics: Mapping[str, float]
+    version: str = __version__
+
+
+def save_package(folder: Path, lifter: nn.Module, card: ModelCard) -> None:
+    """Write a model into a new or empty folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in lifter.state_dict().items()}
+    safetensors.torch.save_file(state, folder / WEIGHTS)
+    (folder / CARD).write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(card)}, indent=1) + "\n")
+
+
+def load_card(folder: Path) -> ModelCard:
+    """The description of a packaged model.
+
+    Raises:
+        UserError: there is none, or it is of another format.
+    """
+    try:
+        data: dict[str, Any] = json.loads((folder / CARD).read_text())
+        number, lifter = data.pop("format"), dict(data.pop("lifter"))
+        # Before anything is made of them: sizes are bounded here.
+        wrong = _wrong_field(data, lifter) if number == FORMAT else f"format {number}; allowed is {FORMAT}"
+        if wrong is None:
+            return ModelCard(lifter=LifterConfig(**lifter), **{**data, "licences": tuple(data["licences"])})
+    # ValueError: neither JSON nor text; RecursionError: JSON made to break its reader.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{folder} is not a packaged lifter: {error}; it needs {WEIGHTS} and {CARD}") from error
+    raise UserError(f"{folder / CARD} has {wrong}")
+
+
+def _wrong_field(data: Mapping[str, Any], lifter: Mapping[str, Any]) -> str | None:
+    """What no writer of ours would have written."""
+    licences, metrics = data["licences"], data["metrics"]
+    if not isinstance(licences, list) or not all(isinstance(t, str) for t in (*(data[n] for n in _TEXTS), *licences)):
+        return f"{', '.join(_TEXTS)} or licences that are no text"
+    if not isinstance(metrics, dict) or not all(isinstance(v, float) for v in metrics.values()):
+        return "metrics that are no numbers"
+    if lifter["kind"] not in LIFTERS:
+        return f"lifter kind {lifter['kind']!r}; allowed are {', '.join(LIFTERS)}"
+    for name, most in _SIZES.items():
+        if type(lifter[name]) is not int or not 1 <= lifter[name] <= most:
+            return f"lifter {name} {lifter[name]!r}; allowed are 1 to {most}"
+    return None
+
+
+def load_package(folder: Path) -> tuple[nn.Module, ModelCard]:
+    """The network, ready to predict, and its description.
+
+    Raises:
+        UserError: a file is missing or damaged, or the weights do not fit the description.
+    """
+    card = load_card(folder)
+    blank = torch.randn(max(card.lifter.components, 2) + 1, 17, 3, generator=torch.Generator().manual_seed(0))
+    lifter = build_lifter(card.lifter, blank)
+    try:
+        lifter.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{folder / WEIGHTS} does not hold this lifter: {str(error).splitlines()[0]}") from error
+    return lifter.eval(), card

@@ -1,0 +1,112 @@
+"""A packaged lifter on new keypoints, with every input checked: what a server, a notebook or the CLI calls."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Shaped
+from torch import nn
+
+from aign.framework.errors import UserError
+from aign.geometry.camera import Pinhole
+from aign.inference.package import ModelCard, load_package
+from aign.tasks.lifting import lift
+
+MIN_CONFIDENCE = 0.1
+"""Detectors give small confidences where nobody stands; from here on a keypoint counts as seen."""
+MIN_SEEN = 6
+"""Two limbs: with fewer keypoints the answer would be the memory's mean and not this person."""
+MIN_SPAN_PX = 8.0
+"""Seen keypoints nearer together than this are no person, whatever a detector says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftingPredictor:
+    """A lifter, ready to predict.
+
+    Attributes:
+        lifter: the network.
+        card: its description.
+    """
+
+    lifter: nn.Module
+    card: ModelCard
+
+    @staticmethod
+    def of(folder: Path) -> "LiftingPredictor":
+        """Read a package.
+
+        Raises:
+            UserError: it is damaged or none.
+        """
+        lifter, card = load_package(folder)
+        return LiftingPredictor(lifter=lifter, card=card)
+
+    def predict(
+        self,
+        kp2d_px: Shaped[np.ndarray, "..."],
+        kp2d_conf: Shaped[np.ndarray, "..."],
+        intrinsics_px: Shaped[np.ndarray, "..."],
+        distortion: Shaped[np.ndarray, "..."] | None = None,
+    ) -> Float32[np.ndarray, "n 17 3"]:
+        """Lift n independent frames; shapes are checked here because they come from outside.
+
+        A frame with fewer than MIN_SEEN keypoints of confidence MIN_CONFIDENCE or more, or whose seen keypoints span
+        less than MIN_SPAN_PX in both directions, gets NaN joints: what was not seen never looks like a result.
+
+        Args:
+            kp2d_px: H36M-17 keypoints [n, 17, 2]; any finite value where the confidence is 0.
+            kp2d_conf: confidences 0..1 [n, 17].
+            intrinsics_px: fx, fy, cx, cy [n, 4].
+            distortion: k1, k2, k3, p1, p2 in Human3.6M's model [n, 5]; None: the pixels are undistorted.
+
+        Returns:
+            Joints in the camera (+x right, +y down, +z forward), metres.
+
+        Raises:
+            UserError: a wrong shape or type, a value that is not finite, a focal length that is not positive or a
+                confidence outside 0..1.
+        """
+        frames = len(kp2d_px) if np.ndim(kp2d_px) else 0
+        kp = _checked("kp2d_px", kp2d_px, (frames, 17, 2))
+        conf = _checked("kp2d_conf", kp2d_conf, (frames, 17))
+        intrinsics = _checked("intrinsics_px", intrinsics_px, (frames, 4))
+        bend = None if distortion is None else torch.from_numpy(_checked("distortion", distortion, (frames, 5)))
+        if (bad := (conf < 0) | (conf > 1)).any():
+            raise UserError(f"kp2d_conf must lie in 0..1; got {conf[bad][0]:g} in frame {_first(bad)}")
+        if (bad := intrinsics[:, :2] <= 0).any():
+            focal = intrinsics[:, :2][bad][0]
+            raise UserError(f"focal lengths must be positive; got {focal:g} in frame {_first(bad)}")
+        camera = Pinhole.of(torch.from_numpy(intrinsics), bend)
+        joints: np.ndarray = lift(self.lifter, torch.from_numpy(kp), torch.from_numpy(conf), camera).numpy()
+        joints[~sees_person(kp, conf)] = np.nan
+        return joints
+
+
+def sees_person(
+    kp2d_px: Float32[np.ndarray, "n 17 2"], kp2d_conf: Float32[np.ndarray, "n 17"]
+) -> Bool[np.ndarray, " n"]:
+    """Which frames show enough of a person to be lifted, by the rule of `LiftingPredictor.predict`."""
+    seen = kp2d_conf >= MIN_CONFIDENCE
+    low = np.where(seen[..., None], kp2d_px, np.inf).min(1)
+    high = np.where(seen[..., None], kp2d_px, -np.inf).max(1)
+    enough: np.ndarray = (seen.sum(1) >= MIN_SEEN) & ((high - low).max(1) >= MIN_SPAN_PX)
+    return enough
+
+
+def _checked(name: str, array: Shaped[np.ndarray, "..."], shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
+    """A float32 copy."""
+    if array.shape != shape or array.dtype.kind != "f":
+        wanted = ", ".join(("n", *map(str, shape[1:])))
+        raise UserError(f"{name} must be floats [{wanted}] with n = {shape[0]}; got {array.dtype} {list(array.shape)}")
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is refused below
+        copy = array.astype(np.float32)
+    if (bad := ~np.isfinite(copy)).any():
+        value = array[bad][0]
+        raise UserError(f"{name} must be finite (unseen: confidence 0); got {value} in frame {_first(bad)}")
+    return copy
+
+
+def _first(bad: Bool[np.ndarray, "..."]) -> int:
+    return int(np.nonzero(bad)[0][0])

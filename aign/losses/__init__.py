@@ -1,0 +1,1 @@
+"""Losses: pure functions, one value per sample, explicit weights; weighting and reduction belong to `Aign`."""

@@ -1,0 +1,30 @@
+"""Recipes: one Python function per run. `RECIPES` is the one table of them."""
+
+from collections.abc import Callable, Mapping
+
+from aign.framework.errors import UserError
+from aign.recipes.lifting import LiftingRecipe, forward, interpreter, lifting_demo, lifting_h36m
+
+RECIPES: Mapping[str, Callable[[], LiftingRecipe]] = {
+    "lifting-demo": lifting_demo,
+    "lifting-demo-forward": lambda: forward(lifting_demo()),
+    "lifting-demo-interpreter": lambda: interpreter(lifting_demo()),
+    "lifting-h36m": lifting_h36m,
+    "lifting-h36m-forward": lambda: forward(lifting_h36m()),
+    "lifting-h36m-interpreter": lambda: interpreter(lifting_h36m()),
+}
+
+
+def recipe(name: str) -> LiftingRecipe:
+    """The recipe of that name.
+
+    Raises:
+        UserError: there is none; close names are offered.
+    """
+    if name not in RECIPES:
+        import difflib
+
+        close = difflib.get_close_matches(name, RECIPES, n=2)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"allowed: {', '.join(RECIPES)}"
+        raise UserError(f"unknown recipe {name!r}; {hint}")
+    return RECIPES[name]()

@@ -1,0 +1,203 @@
+"""Recipes of the lifting task, and how a recipe and a store become a training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from aign.data.loader import ClipLoader, LoaderConfig
+from aign.data.store import Selection, Store, check_disjoint
+from aign.evaluation.lifting import lifter_method, load_view, measure, metrics
+from aign.evaluation.report import Provenance
+from aign.framework.aign import Aign
+from aign.framework.errors import UserError
+from aign.geometry.skeleton import skeleton
+from aign.tasks.lifting import LiftingConfig, build
+from aign.tasks.lifting.factors import PoseFactors, PoseMemory, remember
+from aign.tasks.lifting.feed import KEYPOINT_COLUMNS, LABEL_COLUMNS, LiftingFeed, labels_h36m17
+from aign.tasks.lifting.observation import Observation
+from aign.training import FitConfig, Hooks
+
+VALIDATION_PROTOCOL = "open-motion/heldout/j17/root0"
+"""What a training is judged by while it runs, whatever its data: no subject is prescribed, the recipe says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Which clips of the store play which part; None: that part is not played.
+
+    Attributes:
+        memory: real poses for basis and critics, unpaired.
+        labelled: 2D with 3D labels.
+        unlabelled: 2D alone.
+        validation: what the training is judged on while it runs.
+        test: what is reported.
+    """
+
+    memory: Selection
+    labelled: Selection | None
+    unlabelled: Selection | None
+    validation: Selection
+    test: Selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftingRecipe:
+    """One run, whole.
+
+    Attributes:
+        name: of the recipe.
+        task: networks, critics, weights.
+        roles: who is memory, who is seen, who is tested.
+        labelled_batch: labelled samples of a step over all ranks.
+        unlabelled_batch: unlabelled ones.
+        loader_streams: canonical streams of each loader; world sizes must divide it.
+        fit: how long and how fast.
+        protocol: id of the protocol of the final report.
+        seed: of networks, memory and data order.
+    """
+
+    name: str
+    task: LiftingConfig = LiftingConfig()
+    roles: Roles
+    labelled_batch: int = 128
+    unlabelled_batch: int = 384
+    loader_streams: int = 8
+    fit: FitConfig = FitConfig()
+    protocol: str = VALIDATION_PROTOCOL
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What `fit` needs, made of a recipe and a store."""
+
+    aign: Aign[Observation, PoseFactors, Tensor]
+    feed: LiftingFeed
+    validate: Callable[[nn.Module], dict[str, float]]
+
+
+def check_roles(store: Store, roles: Roles) -> dict[str, frozenset[str]]:
+    """Sequences of every role, after proving that memory, labelled, unlabelled and test share none with one another.
+
+    Raises:
+        UserError: two roles share a sequence, or one is empty.
+    """
+    tables = {
+        "memory": ("memory_pose",),
+        "labelled": ("keypoints", "labels"),
+        "unlabelled": ("keypoints",),
+        "validation": ("keypoints", "labels"),
+        "test": ("keypoints", "labels"),
+    }
+    found = {name: store.sequences(tables[name], role) for name, role in vars(roles).items() if role is not None}
+    seen = found.get("labelled", frozenset()) | found.get("unlabelled", frozenset())
+    check_disjoint(found["memory"], seen)
+    check_disjoint(found["memory"] | seen, found["test"])
+    check_disjoint(found["memory"] | seen, found["validation"])
+    check_disjoint(found.get("labelled", frozenset()), found.get("unlabelled", frozenset()))
+    return found
+
+
+def load_memory(store: Store, selection: Selection) -> PoseMemory:
+    """The memory's poses as the task's factors."""
+    clips = store.read({"memory_pose": ("joints_world_m", "rig_rot_world_to_cam")}, selection)
+    source = skeleton(store.manifest.skeleton)
+    joints = torch.from_numpy(clips.arrays["joints_world_m"])
+    poses, valid = labels_h36m17(joints, torch.ones(joints.shape[:2], dtype=torch.bool), source)
+    if not valid.all():
+        raise UserError(f"a memory needs all 17 joints; {source.name} gives {int(valid[0].sum())} of them")
+    counts = clips.counts["rig_rot_world_to_cam"]
+    if (counts != counts[0]).any():
+        raise UserError(f"memory clips have rigs of {counts.min()} to {counts.max()} cameras; one size is needed")
+    rigs = torch.from_numpy(clips.arrays["rig_rot_world_to_cam"]).reshape(len(counts), -1, 3, 3)
+    return remember(poses, rigs[torch.from_numpy(clips.clip_index)])
+
+
+def prepare(recipe: LiftingRecipe, store: Store, hooks: Hooks) -> Training:
+    """Networks, batches and validation of a recipe on a store.
+
+    Raises:
+        UserError: roles overlap or are empty, or sizes do not fit.
+    """
+    check_roles(store, recipe.roles)
+    memory = load_memory(store, recipe.roles.memory)
+    aign = build(recipe.task, memory, hooks.rank, hooks.world, recipe.seed)
+
+    def loader(
+        selection: Selection | None, batch: int, columns: dict[str, tuple[str, ...]], offset: int
+    ) -> ClipLoader | None:
+        if selection is None or batch == 0:
+            return None
+        config = LoaderConfig(batch_size=batch, streams=recipe.loader_streams, seed=recipe.seed + offset)
+        return ClipLoader(store, columns, selection, config, rank=hooks.rank, world=hooks.world)
+
+    labelled_columns = {"keypoints": KEYPOINT_COLUMNS, "labels": LABEL_COLUMNS}
+    feed = LiftingFeed(
+        loader(recipe.roles.labelled, recipe.labelled_batch, labelled_columns, 0),
+        loader(recipe.roles.unlabelled, recipe.unlabelled_batch, {"keypoints": KEYPOINT_COLUMNS}, 1),
+        skeleton(store.manifest.skeleton),
+        recipe.task.augmentation,
+        hooks.device,
+    )
+
+    view = load_view(store, recipe.roles.validation) if hooks.rank == 0 else None
+
+    def validate(lifter: nn.Module) -> dict[str, float]:
+        assert view is not None, "only rank 0 validates"
+        provenance = Provenance(method=recipe.name, data="validation", store_hash=store.hash)
+        report = measure(lifter_method(lifter, hooks.device), view, VALIDATION_PROTOCOL, provenance)
+        return {f"val/{name}": value for name, value in metrics(report).items()}
+
+    return Training(aign=aign, feed=feed, validate=validate)
+
+
+def forward(recipe: LiftingRecipe) -> LiftingRecipe:
+    """Forward2Dto3D: the labelled subset alone, supervised regression alone."""
+    weights = dict.fromkeys(recipe.task.weights, 0.0) | {"supervised": 1.0}
+    return replace(
+        recipe, name=f"{recipe.name}-forward", task=replace(recipe.task, weights=weights), unlabelled_batch=0
+    )
+
+
+def interpreter(recipe: LiftingRecipe) -> LiftingRecipe:
+    """3D interpreter style (Wu et al., ECCV 2016): supervised, and reprojection on everything seen; no critic."""
+    weights = dict.fromkeys(recipe.task.weights, 0.0) | {
+        "supervised": 1.0,
+        "reprojection": recipe.task.weights["reprojection"],
+    }
+    return replace(recipe, name=f"{recipe.name}-interpreter", task=replace(recipe.task, weights=weights))
+
+
+_DEMO_TEST = ("demo/walk", "demo/spinkick", "demo/dance_b", "demo/jump", "demo/turn_right0")
+
+
+def lifting_demo() -> LiftingRecipe:
+    """The embedded clips: some are memory, few are labelled, some are only seen, some are held out."""
+    return LiftingRecipe(
+        name="lifting-demo",
+        roles=Roles(
+            memory=Selection(sequences=("demo/run",)),
+            labelled=Selection(sequences=("demo/walk",)),
+            unlabelled=Selection(sequences=("demo/punch",)),
+            validation=Selection(sequences=_DEMO_TEST),
+            test=Selection(sequences=_DEMO_TEST),
+        ),
+    )
+
+
+def lifting_h36m() -> LiftingRecipe:
+    """Human3.6M, semi-supervised: S1 labelled, S7 seen, S5 and S6 remembered, S8 validates, S9 and S11 test."""
+    return LiftingRecipe(
+        name="lifting-h36m",
+        roles=Roles(
+            memory=Selection(subjects=("S5", "S6")),
+            labelled=Selection(subjects=("S1",)),
+            unlabelled=Selection(subjects=("S7",)),
+            validation=Selection(subjects=("S8",)),
+            test=Selection(subjects=("S9", "S11")),
+        ),
+        fit=FitConfig(steps=20000, validate_every=2000),
+        protocol="aign-iccv17-15",
+    )

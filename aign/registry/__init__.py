@@ -1,0 +1,1 @@
+"""The only home of MLflow: runs, packages, aliases, gates."""

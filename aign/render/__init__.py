@@ -1,0 +1,1 @@
+"""Every renderer P: known, differentiable, without parameters."""

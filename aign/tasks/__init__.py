@@ -1,0 +1,1 @@
+"""Tasks: each is one module that builds an `Aign`. Tasks never import one another."""

@@ -1,0 +1,128 @@
+"""What the lifter sees: keypoints in the crop of a virtual camera that looks at the person."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from aign.data.counter import normal, uniform
+from aign.geometry.camera import Pinhole, undistort, virtual_camera
+from aign.geometry.skeleton import H36M17
+
+MIN_HALF_EXTENT = 1e-3
+"""Half extent, in ray units, given to a crop with less than two keypoints in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """A batch of single frames; joints are H36M-17's.
+
+    Attributes:
+        kp2d: input keypoints in crop units: rays divided by half_extent, about -1..1; 0 where conf is 0.
+        conf: input confidence, 0..1.
+        target2d: the keypoints to be reproduced, before augmentation took any away.
+        target2d_weight: their confidence.
+        half_extent: of the crop, in ray units.
+        joints_m: labels, pelvis at the origin, axes of the virtual camera; 0 where there is no label.
+        joints_weight: 1 where a joint is labelled.
+    """
+
+    kp2d: Float[Tensor, "b 17 2"]
+    conf: Float[Tensor, "b 17"]
+    target2d: Float[Tensor, "b 17 2"]
+    target2d_weight: Float[Tensor, "b 17"]
+    half_extent: Float[Tensor, " b"]
+    joints_m: Float[Tensor, "b 17 3"]
+    joints_weight: Float[Tensor, "b 17"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of an observation.
+
+    Attributes:
+        flip: probability of mirroring.
+        drop: probability that a keypoint is hidden from the input.
+        noise: standard deviation of Gaussian noise on the input keypoints, in crop units.
+    """
+
+    flip: float = 0.5
+    drop: float = 0.1
+    noise: float = 0.01
+
+
+def observe(
+    kp2d_px: Float[Tensor, "b 17 2"],
+    conf: Float[Tensor, "b 17"],
+    camera: Pinhole,
+) -> tuple[Observation, Float[Tensor, "b 3 3"]]:
+    """Turn pixels into an unlabelled observation; also rot_cam_to_virtual, which takes its joints back."""
+    seen = (conf > 0).to(conf.dtype)
+    rays, rot = virtual_camera(undistort(kp2d_px, camera), seen)
+    rays = torch.where(seen.unsqueeze(-1) > 0, rays, torch.zeros_like(rays))
+    half_extent = rays.abs().amax((-2, -1)).clamp_min(MIN_HALF_EXTENT)
+    kp2d = rays / half_extent[:, None, None]
+    nothing = torch.zeros_like(conf)
+    observation = Observation(
+        kp2d=kp2d,
+        conf=conf,
+        target2d=kp2d,
+        target2d_weight=conf,
+        half_extent=half_extent,
+        joints_m=nothing.unsqueeze(-1).expand(-1, -1, 3),
+        joints_weight=nothing,
+    )
+    return observation, rot
+
+
+def labelled(
+    observation: Observation,
+    rot_cam_to_virtual: Float[Tensor, "b 3 3"],
+    joints_cam_m: Float[Tensor, "b 17 3"],
+    valid: Bool[Tensor, "b 17"],
+) -> Observation:
+    """The same observation with its labels; a sample without a valid pelvis has none."""
+    root = joints_cam_m[:, :1]
+    joints_m = (joints_cam_m - root) @ rot_cam_to_virtual.mT
+    weight = (valid & valid[:, :1]).to(joints_m.dtype)
+    return _with(observation, joints_m=joints_m * weight.unsqueeze(-1), joints_weight=weight)
+
+
+def _with(observation: Observation, **changes: Tensor) -> Observation:
+    return Observation(**{**vars(observation), **changes})
+
+
+def concatenate(parts: list[Observation]) -> Observation:
+    """One batch of several."""
+    return Observation(**{name: torch.cat([vars(p)[name] for p in parts]) for name in vars(parts[0])})
+
+
+def mirror(observation: Observation) -> Observation:
+    """The observation of the mirrored person: x negated, left and right swapped."""
+    order = list(H36M17.mirrored)
+    flat, deep = observation.kp2d.new_tensor((-1.0, 1.0)), observation.kp2d.new_tensor((-1.0, 1.0, 1.0))
+    return Observation(
+        kp2d=observation.kp2d[:, order] * flat,
+        conf=observation.conf[:, order],
+        target2d=observation.target2d[:, order] * flat,
+        target2d_weight=observation.target2d_weight[:, order],
+        half_extent=observation.half_extent,
+        joints_m=observation.joints_m[:, order] * deep,
+        joints_weight=observation.joints_weight[:, order],
+    )
+
+
+def augment(observation: Observation, seed: Int64[Tensor, " b"], how: Augmentation) -> Observation:
+    """Mirror, hide and disturb, each sample by its own seed."""
+    flip = uniform(seed, 1, purpose=0)[:, 0] < how.flip
+    flipped = vars(mirror(observation))
+    chosen = {
+        name: torch.where(flip.reshape(-1, *[1] * (value.ndim - 1)), flipped[name], value)
+        for name, value in vars(observation).items()
+    }
+    keep = (uniform(seed, 17, purpose=1) >= how.drop).to(observation.conf.dtype)
+    conf = chosen["conf"] * keep
+    noise = normal(seed, 34, purpose=2).reshape(-1, 17, 2) * how.noise
+    kp2d = (chosen["kp2d"] + noise) * (conf > 0).unsqueeze(-1)
+    return Observation(**{**chosen, "conf": conf, "kp2d": kp2d})

@@ -1,0 +1,176 @@
+"""Alternating training of a generator and its critics."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aign.data.progress import progress
+from aign.framework.aign import Aign
+from aign.framework.errors import UserError
+from aign.training.hooks import Hooks
+from aign.training.state import Feed, TrainState, averaged
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How long and how fast.
+
+    Attributes:
+        steps: generator steps; critics step as often.
+        lr: learning rate of the generator at the start; it falls to a hundredth along a cosine.
+        critic_lr: constant learning rate of the critics.
+        beta1: Adam's first moment (0.5 is the author code's; papers.md 2.4).
+        clip_norm: the generator's gradient is clipped to this norm.
+        ema: decay of the averaged generator.
+        log_every: steps between logged losses.
+        validate_every: steps between validations and checkpoints.
+    """
+
+    steps: int = 2000
+    lr: float = 1e-3
+    critic_lr: float = 2e-4
+    beta1: float = 0.5
+    clip_norm: float = 1.0
+    ema: float = 0.995
+    log_every: int = 20
+    validate_every: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What a training ends with.
+
+    Attributes:
+        ema: the averaged generator.
+        metrics: of the last validation.
+        steps_per_second: of the loop alone, without validation.
+    """
+
+    ema: nn.Module
+    metrics: dict[str, float]
+    steps_per_second: float
+
+
+def _freeze(aign: Aign[Any, Any, Any], frozen: bool) -> None:
+    for critic in aign.playing.values():
+        critic.net.requires_grad_(not frozen)
+
+
+def _check_finite(step: int, losses: Mapping[str, Tensor]) -> None:
+    bad = {name: float(value.mean()) for name, value in losses.items() if not torch.isfinite(value).all()}
+    if bad:
+        raise UserError(
+            f"the loss is not finite at step {step}: {bad}; nothing was updated and the last checkpoint is good. "
+            "Lower --fit.lr or the weight of what is named"
+        )
+
+
+def train_step(
+    state: TrainState, wrapped: Aign[Any, Any, Any], clip_norm: float, batch: Any
+) -> dict[str, Tensor]:  # the two updates share one generator pass
+    """One generator step, then one critic step on the same factors; the mean losses, detached.
+
+    The generator's losses go through the bare, frozen critics, so no critic gradient is averaged in that step; the
+    critics' go through the wrapped ones.
+    """
+    aign = state.aign
+    z = wrapped.encode(batch)
+    _freeze(aign, True)
+    losses = aign.generator_losses(batch, z)
+    _check_finite(state.step, losses)
+    state.optimizers["encode"].zero_grad(set_to_none=True)
+    aign.total(losses).backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(aign.encode.parameters(), clip_norm)
+    state.optimizers["encode"].step()
+    _freeze(aign, False)
+    critic_losses = wrapped.critic_losses(z)
+    _check_finite(state.step, critic_losses)
+    for name, loss in critic_losses.items():
+        state.optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        state.optimizers[name].step()
+    state.ema.update_parameters(aign.encode)
+    return {
+        **{name: value.detach().mean() for name, value in losses.items()},
+        **{f"critic/{name}": value.detach() for name, value in critic_losses.items()},
+    }
+
+
+def _cosine(start: float, step: int, steps: int) -> float:
+    return start * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / max(steps, 1))))))
+
+
+def _mean_over_ranks(values: Mapping[str, Tensor], world: int) -> dict[str, float]:
+    """One reduction for all, and one device synchronisation."""
+    stacked = torch.stack([v.double() for v in values.values()])
+    if world > 1:
+        torch.distributed.all_reduce(stacked)
+        stacked = stacked / world
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
+def start(aign: Aign[Any, Any, Any], feed: Feed, config: FitConfig, device: torch.device) -> TrainState:
+    """A training at step 0: networks and memories on the device, optimizers made."""
+    aign.encode.to(device)
+    betas = (config.beta1, 0.999)
+    optimizers = {"encode": torch.optim.Adam(aign.encode.parameters(), lr=config.lr, betas=betas)}
+    for name, critic in aign.critics.items():
+        critic.net.to(device)
+        optimizers[name] = torch.optim.Adam(critic.net.parameters(), lr=config.critic_lr, betas=betas)
+    critics = {
+        name: dataclasses.replace(c, memory=dataclasses.replace(c.memory, values=c.memory.values.to(device)))
+        for name, c in aign.critics.items()
+    }
+    aign = dataclasses.replace(aign, critics=critics)
+    return TrainState(aign=aign, ema=averaged(aign.encode, config.ema), optimizers=dict(optimizers), feed=feed)
+
+
+def fit(
+    aign: Aign[Any, Any, Any],
+    feed: Feed,
+    config: FitConfig,
+    hooks: Hooks,
+    validate: Callable[[nn.Module], dict[str, float]],
+    identity: Mapping[str, Any],
+) -> FitResult:
+    """Train, validate, checkpoint; resumes exactly when the hooks have a checkpoint.
+
+    Args:
+        aign: the problem, with bare networks.
+        feed: batches of this rank.
+        config: how long and how fast.
+        hooks: where it runs.
+        validate: protocol metrics of a generator (the averaged one is given); asked of rank 0 only.
+        identity: the configuration as plain data; resuming under another is refused.
+
+    Raises:
+        UserError: a loss that is not finite, or a checkpoint of another configuration.
+    """
+    state = start(aign, feed, config, hooks.device)
+    saved = hooks.restore()
+    if saved is not None:
+        state.load_state_dict(saved, identity)
+    wrapped = state.aign.map_nets(hooks.wrap)
+    metrics: dict[str, float] = {} if saved is None else dict(saved["metrics"])
+    seconds, first = 0.0, state.step
+    with progress(config.steps - first, "train", "steps") as advance:
+        while state.step < config.steps:
+            began = time.perf_counter()
+            for group in state.optimizers["encode"].param_groups:
+                group["lr"] = _cosine(config.lr, state.step, config.steps)
+            losses = train_step(state, wrapped, config.clip_norm, feed.next())
+            state.step += 1
+            if state.step % config.log_every == 0 or state.step == config.steps:
+                hooks.log(state.step, {f"loss/{k}": v for k, v in _mean_over_ranks(losses, hooks.world).items()})
+            seconds += time.perf_counter() - began
+            if state.step % config.validate_every == 0 or state.step == config.steps:
+                metrics = validate(state.ema.module) if hooks.rank == 0 else {}
+                hooks.log(state.step, metrics)
+                hooks.save(state.step, {**state.state_dict(identity), "metrics": metrics}, metrics)
+            advance(1)
+    return FitResult(ema=state.ema.module, metrics=metrics, steps_per_second=(state.step - first) / max(seconds, 1e-9))

@@ -1,0 +1,1 @@
+"""Where it runs: settings from the environment, and the Ray cluster."""

@@ -1,0 +1,1 @@
+"""The edge: Ray pipelines and the command line. No mathematics here."""

@@ -1,0 +1,61 @@
+"""The command line. Only the verb that is asked for is imported, so help is quick."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from aign import __version__
+
+VERBS: Mapping[str, tuple[str, str]] = {
+    "demo": ("pipelines.demo", "the whole story on the embedded data, in a few minutes"),
+    "assets": ("pipelines.assets", "pull, list or verify the pinned public assets"),
+    "preprocess": ("pipelines.preprocess", "bring videos, motion or Human3.6M into a store"),
+    "train": ("pipelines.train", "train a recipe on a store"),
+    "evaluate": ("pipelines.evaluate", "measure a model on a store under a named protocol"),
+    "register": ("pipelines.register", "register a finished run in MLflow, behind its gates"),
+    "models": ("pipelines.models", "list, promote, roll back or pull registered models"),
+    "capture": ("pipelines.capture", "run a registered model on a video"),
+}
+"""Verb -> the module whose main(argv) it is, and one line of help."""
+
+
+def usage() -> str:
+    """The text of `aign --help`."""
+    width = max(map(len, VERBS))
+    rows = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    return (
+        f"aign {__version__}: Adversarial Inverse Graphics Networks, from unlabelled video to 3D\n\n"
+        f"usage: aign VERB ...   (aign VERB --help tells more)\n\n{rows}\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; 0 when it worked, 2 when what the user gave cannot be used, 130 when interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    verb = args[0]
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(VERBS)}"
+        print(f"aign: unknown command {verb!r}; {hint}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from aign.framework.errors import UserError
+
+    try:
+        importlib.import_module(VERBS[verb][0]).main(args[1:])
+    except UserError as error:
+        print(f"aign {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\naign {verb}: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,108 @@
+"""Models and baselines measured on a store under a named protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+
+from aign.data.actions import ACTIONS_15
+from aign.data.store import Selection, Store
+from aign.evaluation.baselines.exemplar import mean_pose, nearest_pose
+from aign.evaluation.lifting import Method, lifter_method, load_view, measure
+from aign.evaluation.published import GROUND_TRUTH_2D
+from aign.evaluation.report import Provenance, Report
+from aign.evaluation.tables import ErrorTable, error_table, render_html, render_markdown, render_rich
+from aign.framework.errors import UserError
+from aign.inference.package import load_card, load_package
+from aign.recipes import recipe
+from aign.recipes.lifting import load_memory
+from aign.registry import models, tracking
+from infra.storage import absolute
+
+BASELINES = {"baseline:mean-pose": mean_pose, "baseline:nearest-pose": nearest_pose}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Measure models on a store; one row of the table each.
+
+    Attributes:
+        models: run folders, package folders, models:/NAME@ALIAS, baseline:mean-pose, baseline:nearest-pose.
+        store: folder or fsspec URL of the store.
+        protocol: id of the protocol; a wrong one lists them all.
+        test: which clips; nothing: the test role of the first model's recipe.
+        memory: which motion the baselines remember; nothing: the memory role of the first model's recipe.
+        out: folder that receives table.md, table.html and a report per row.
+    """
+
+    models: tyro.conf.Positional[tuple[str, ...]]
+    store: str
+    protocol: str = "open-motion/heldout/j17/root0"
+    test: Selection = field(default_factory=Selection)
+    memory: Selection = field(default_factory=Selection)
+    out: Path | None = None
+
+
+def package_folder(model: str) -> Path:
+    """The package of a run folder, a package folder or a registered model."""
+    if model.startswith("models:/"):
+        return models.pull(tracking.from_environment(), model)
+    folder = Path(model).expanduser()
+    return folder / "package" if (folder / "package").is_dir() else folder
+
+
+def _method(model: str, store: Store, memory: Selection) -> tuple[str, Method]:
+    if model in BASELINES:
+        return model.removeprefix("baseline:"), BASELINES[model](load_memory(store, memory).canonical_m)
+    lifter, card = load_package(package_folder(model))
+    return card.recipe, lifter_method(lifter, torch.device("cpu"))
+
+
+def evaluate_all(args: Arguments) -> list[Report]:
+    """A report for every model, on the same frames."""
+    if not args.models:
+        raise UserError("name at least one model")
+    unknown = [m for m in args.models if m.startswith("baseline:") and m not in BASELINES]
+    if unknown:
+        raise UserError(f"unknown {unknown[0]}; allowed: {', '.join(BASELINES)}")
+    store = Store.open(absolute(args.store))
+    trained = [m for m in args.models if m not in BASELINES]
+    roles = recipe(load_card(package_folder(trained[0])).recipe).roles if trained else None
+    test, memory = args.test, args.memory
+    if roles is not None:
+        test, memory = (given if given != Selection() else role for given, role in
+                        ((test, roles.test), (memory, roles.memory)))  # fmt: skip
+    elif memory == Selection() or test == Selection():
+        raise UserError("baselines alone need to be told --test... and --memory...")
+    view = load_view(store, test)
+    data = f"{len(set(view.rows.sequence.tolist()))} sequences of {', '.join(store.manifest.licences)}"
+    reports = []
+    for model in args.models:
+        name, method = _method(model, store, memory)
+        provenance = Provenance(method=name, data=data, store_hash=store.hash)
+        reports.append(measure(method, view, args.protocol, provenance))
+    return reports
+
+
+def table_of(reports: Sequence[Report]) -> ErrorTable:
+    """The reports, with the slide's rows beside them where the actions are Human3.6M's."""
+    human36m = all(set(r.frames_per_action) <= set(ACTIONS_15) for r in reports)
+    return error_table(reports, published=GROUND_TRUTH_2D if human36m else None)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, measure, print."""
+    args = tyro.cli(Arguments, prog="aign evaluate", args=list(argv))
+    reports = evaluate_all(args)
+    table = table_of(reports)
+    Console().print(render_rich(table))
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "table.md").write_text(render_markdown(table))
+        (args.out / "table.html").write_text(render_html(table))
+        for report in reports:
+            (args.out / f"{report.method}.json").write_text(report.to_json())
+        print(f"written to {args.out}")

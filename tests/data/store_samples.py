@@ -1,0 +1,107 @@
+"""Random but bodily clips for the store's tests."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aign.data.store import Manifest, Provenance, Stage, commit, write_part
+
+J = 17
+CAMERAS = ("54138969", "55011271")
+
+
+def provenance(source: str = "s1", **params: Any) -> Provenance:
+    return Provenance(
+        source_hashes=(source,),
+        stages=(Stage(name="project", version="1", params={"noise_px": 1.0, **params}),),
+        skeleton="h36m_17",
+        num_joints=J,
+        licence="CC0-1.0",
+        producer="test",
+    )
+
+
+def rotation(rng: np.random.Generator) -> np.ndarray:
+    q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    return np.asarray(q * np.sign(np.linalg.det(q))).reshape(9)
+
+
+def key(sequence: str, camera: str, frames: int, start: int = 0) -> dict[str, Any]:
+    subject, action = sequence.split("/")
+    return {
+        "sequence": sequence,
+        "subject": subject,
+        "action": action.split()[0],
+        "camera": camera,
+        "source": f"{sequence}.npz",
+        "frame_start": start,
+        "num_frames": frames,
+        "fps": 50.0,
+    }
+
+
+def pose(rng: np.random.Generator, frames: int) -> np.ndarray:
+    body = rng.uniform(-0.8, 0.8, size=(J, 3))
+    return (body + 0.02 * rng.normal(size=(frames, J, 3))).astype(np.float32)
+
+
+def keypoints(rng: np.random.Generator, sequence: str, camera: str, frames: int, start: int = 0) -> dict[str, Any]:
+    return key(sequence, camera, frames, start) | {
+        "kp2d_px": rng.uniform(0, 1000, size=(frames, J, 2)).astype(np.float32),
+        "kp2d_conf": rng.uniform(0, 1, size=(frames, J)).astype(np.float32),
+        "intrinsics_px": rng.uniform(400, 1200, size=4).astype(np.float32),
+        "distortion": rng.normal(size=5).astype(np.float32),
+        "image_size_px": np.array([1000, 1002], np.int32),
+        "intrinsics_source": "calibration",
+    }
+
+
+def labels(rng: np.random.Generator, sequence: str, camera: str, frames: int, start: int = 0) -> dict[str, Any]:
+    return key(sequence, camera, frames, start) | {
+        "joints_cam_m": pose(rng, frames) + np.array([0, 0, 5], np.float32),
+        "joints_valid": rng.random((frames, J)) < 0.95,
+        "rot_world_to_cam": rotation(rng),
+        "trans_world_to_cam_m": rng.normal(size=3),
+    }
+
+
+def memory_pose(rng: np.random.Generator, sequence: str, frames: int, rigs: int = 4) -> dict[str, Any]:
+    return key(sequence, "", frames) | {
+        "joints_world_m": pose(rng, frames),
+        "rig_rot_world_to_cam": np.stack([rotation(rng) for _ in range(rigs)]),
+    }
+
+
+def pictures(rng: np.random.Generator, sequence: str, camera: str, frames: int) -> dict[str, Any]:
+    return key(sequence, camera, frames) | {
+        "image_jpeg": [b"\xff\xd8\xff" + rng.bytes(int(rng.integers(10, 90))) for _ in range(frames)],
+        "frame_size_px": np.array([256, 256], np.int32),
+        "image_size_px": np.array([1000, 1002], np.int32),
+    }
+
+
+def pair_part(url: str, part: int, clips: Sequence[tuple[str, str, int]], seed: int = 0) -> Any:
+    """Write keypoints and labels of (sequence, camera, frames) clips."""
+    rng = np.random.default_rng((seed, part))
+    tables = {
+        "keypoints": [keypoints(rng, *clip) for clip in clips],
+        "labels": [labels(rng, *clip) for clip in clips],
+    }
+    return write_part(url, part, tables, provenance(f"s{part}", seed=seed))
+
+
+def pair_store(url: str, parts: int = 3, seed: int = 0) -> Manifest:
+    """A committed store: `parts` parts, two cameras, a few sequences of different lengths."""
+    records = []
+    for part in range(parts):
+        clips = [
+            (f"S{part + 1}/{action} {trial}", camera, 30 + 7 * trial + 3 * part)
+            for action in ("Walking", "Sitting")
+            for trial in (1, 2)
+            for camera in CAMERAS
+        ]
+        records += pair_part(url, part, clips, seed)
+    manifest = Manifest(skeleton="h36m_17", num_joints=J).updated(records)
+    commit(url, manifest)
+    return manifest
