@@ -1,6 +1,6 @@
 """`aign assets pull|list|verify`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tyro
 from rich.console import Console
@@ -47,5 +47,5 @@ def verify() -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    verbs = {"pull": pull, "list": listing, "verify": verify}
+    verbs: dict[str, Callable[..., None]] = {"pull": pull, "list": listing, "verify": verify}
     tyro.extras.subcommand_cli_from_dict(verbs, prog="aign assets", description=__doc__, args=list(argv))

@@ -19,7 +19,8 @@ from aign.framework.errors import UserError
 from aign.inference.package import load_card, load_package
 from aign.recipes import recipe
 from aign.recipes.lifting import load_memory
-from aign.registry import models, tracking
+from aign.registry import models
+from aign.registry.tracking import open_tracking
 from infra.storage import absolute
 
 BASELINES = {"baseline:mean-pose": mean_pose, "baseline:nearest-pose": nearest_pose}
@@ -36,6 +37,7 @@ class Arguments:
         test: which clips; nothing: the test role of the first model's recipe.
         memory: which motion the baselines remember; nothing: the memory role of the first model's recipe.
         out: folder that receives table.md, table.html and a report per row.
+        mlflow: folder of the embedded MLflow store that models:/ names; MLFLOW_TRACKING_URI wins.
     """
 
     models: tyro.conf.Positional[tuple[str, ...]]
@@ -44,20 +46,21 @@ class Arguments:
     test: Selection = field(default_factory=Selection)
     memory: Selection = field(default_factory=Selection)
     out: Path | None = None
+    mlflow: Path = Path("mlflow")
 
 
-def package_folder(model: str) -> Path:
+def package_folder(model: str, mlflow: Path) -> Path:
     """The package of a run folder, a package folder or a registered model."""
     if model.startswith("models:/"):
-        return models.pull(tracking.from_environment(), model)
+        return models.pull(open_tracking(mlflow), model, mlflow / "pulled")
     folder = Path(model).expanduser()
     return folder / "package" if (folder / "package").is_dir() else folder
 
 
-def _method(model: str, store: Store, memory: Selection) -> tuple[str, Method]:
-    if model in BASELINES:
+def _method(model: str, folder: Path | None, store: Store, memory: Selection) -> tuple[str, Method]:
+    if folder is None:
         return model.removeprefix("baseline:"), BASELINES[model](load_memory(store, memory).canonical_m)
-    lifter, card = load_package(package_folder(model))
+    lifter, card = load_package(folder)
     return card.recipe, lifter_method(lifter, torch.device("cpu"))
 
 
@@ -69,8 +72,8 @@ def evaluate_all(args: Arguments) -> list[Report]:
     if unknown:
         raise UserError(f"unknown {unknown[0]}; allowed: {', '.join(BASELINES)}")
     store = Store.open(absolute(args.store))
-    trained = [m for m in args.models if m not in BASELINES]
-    roles = recipe(load_card(package_folder(trained[0])).recipe).roles if trained else None
+    folders = {m: package_folder(m, args.mlflow) for m in args.models if m not in BASELINES}
+    roles = recipe(load_card(next(iter(folders.values()))).recipe).roles if folders else None
     test, memory = args.test, args.memory
     if roles is not None:
         test, memory = (given if given != Selection() else role for given, role in
@@ -81,7 +84,7 @@ def evaluate_all(args: Arguments) -> list[Report]:
     data = f"{len(set(view.rows.sequence.tolist()))} sequences of {', '.join(store.manifest.licences)}"
     reports = []
     for model in args.models:
-        name, method = _method(model, store, memory)
+        name, method = _method(model, folders.get(model), store, memory)
         provenance = Provenance(method=name, data=data, store_hash=store.hash)
         reports.append(measure(method, view, args.protocol, provenance))
     return reports

@@ -14,11 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from aign.data.store import Store
 from aign.framework.errors import UserError
-from aign.training.identity import flatten
 from aign.recipes.lifting import LiftingRecipe, prepare
-from aign.registry.tracking import RunLog, Tracking
+from aign.registry.run_log import RunLog
+from aign.registry.tracking import Tracking
 from aign.training import FitResult, Hooks, LocalHooks, fit
 from aign.training.checkpoint import load_state, save_state
+from aign.training.identity import flatten
 from infra.cluster import cluster
 
 CHECKPOINT = "checkpoint.pt"

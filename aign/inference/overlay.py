@@ -18,7 +18,7 @@ MIN_CONF = 0.3
 """Joints the detector trusts less are not drawn."""
 
 SIDE_RGB = {"left": (43, 147, 230), "right": (240, 112, 12), "centre": (0, 158, 115)}
-"""After Okabe and Ito's palette, told apart by people with any of the three colour deficiencies (tested)."""
+"""After Okabe and Ito's palette, told apart with protan and deutan vision (tested)."""
 
 _LONGEST_PX = 1280  # of a drawn video: sharp on a page, a quarter of the bytes of 1080 x 1920
 _DARK = (16, 20, 26)

@@ -13,7 +13,7 @@ from aign.evaluation.report import Provenance
 from aign.framework.aign import Aign
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import skeleton
-from aign.tasks.lifting import LiftingConfig, build
+from aign.tasks.lifting import LifterConfig, LiftingConfig, build
 from aign.tasks.lifting.factors import PoseFactors, PoseMemory, remember
 from aign.tasks.lifting.feed import KEYPOINT_COLUMNS, LABEL_COLUMNS, LiftingFeed, labels_h36m17
 from aign.tasks.lifting.observation import Observation
@@ -170,20 +170,25 @@ def interpreter(recipe: LiftingRecipe) -> LiftingRecipe:
     return replace(recipe, name=f"{recipe.name}-interpreter", task=replace(recipe.task, weights=weights))
 
 
-_DEMO_TEST = ("demo/walk", "demo/spinkick", "demo/dance_b", "demo/jump", "demo/turn_right0")
+def _demo(*names: str) -> Selection:
+    return Selection(sequences=tuple(f"demo/{name}" for name in names))
 
 
 def lifting_demo() -> LiftingRecipe:
     """The embedded clips: some are memory, few are labelled, some are only seen, some are held out."""
     return LiftingRecipe(
         name="lifting-demo",
+        task=LiftingConfig(lifter=LifterConfig(width=256)),
         roles=Roles(
-            memory=Selection(sequences=("demo/run",)),
-            labelled=Selection(sequences=("demo/walk",)),
-            unlabelled=Selection(sequences=("demo/punch",)),
-            validation=Selection(sequences=_DEMO_TEST),
-            test=Selection(sequences=_DEMO_TEST),
+            memory=_demo("backflip", "getup_faceup", "kick", "punch", "roll", "spin", "turn_right1"),
+            labelled=_demo("0walk_forward", "crawl"),
+            unlabelled=_demo("cartwheel", "dance_a", "getup_facedown", "run"),
+            validation=_demo("turn_left0", "turn_left1"),
+            test=_demo("dance_b", "jump", "spinkick", "turn_right0", "walk"),
         ),
+        labelled_batch=64,
+        unlabelled_batch=192,
+        fit=FitConfig(steps=1500, validate_every=500),
     )
 
 

@@ -1,5 +1,7 @@
 """Our skinning equals smplx's in values and gradients; its conventions are SMPL's."""
 
+import itertools
+
 import numpy as np
 import pytest
 import smplx
@@ -83,7 +85,9 @@ def test_fewer_shape_coefficients_are_zero_padded():
     body = load_body()
     rot, betas, trans = (x.detach() for x in inputs(torch.float32))
     padded = torch.cat([betas[:, :4], torch.zeros(3, 6)], 1)
-    torch.testing.assert_close(skin(body, rot, betas[:, :4], trans).vertices_m, skin(body, rot, padded, trans).vertices_m)
+    torch.testing.assert_close(
+        skin(body, rot, betas[:, :4], trans).vertices_m, skin(body, rot, padded, trans).vertices_m
+    )
 
 
 def test_convention_global_rotation_turns_about_the_pelvis_joint():
@@ -118,5 +122,5 @@ def test_world_rotations_follow_the_chain():
 def test_levels_put_parents_first():
     tree = levels(SMPL24.parents)
     assert sorted(j for level in tree for j in level) == list(range(24))
-    for above, level in zip(tree, tree[1:], strict=False):
+    for above, level in itertools.pairwise(tree):
         assert all(SMPL24.parents[j] in above for j in level)

@@ -103,7 +103,9 @@ def test_only_the_listed_globals_are_answered(tmp_path, name):
 def test_videopose_layout_is_read(tmp_path):
     path = tmp_path / "data_3d_h36m.npz"
     content = {"S1": {"Directions 1": np.zeros((5, 32, 3), np.float32)}}
-    np.savez_compressed(path, positions_3d=content, plain=np.arange(4), rows=np.array([np.zeros(2), np.ones(3)], object))
+    np.savez_compressed(
+        path, positions_3d=content, plain=np.arange(4), rows=np.array([np.zeros(2), np.ones(3)], object)
+    )
     got = load_object_npz(path)
     assert got["positions_3d"]["S1"]["Directions 1"].shape == (5, 32, 3)
     np.testing.assert_array_equal(got["plain"], np.arange(4))
@@ -163,5 +165,5 @@ def test_damaged_sparse_matrix_is_named(tmp_path, monkeypatch):
     sparse.data, sparse.indices, sparse.indptr, sparse._shape = np.ones(2), np.array([0, 9]), np.array([0, 2]), (2, 1)
     path = tmp_path / "m.pkl"
     path.write_bytes(pickle.dumps(sparse, protocol=2))
-    with pytest.raises(UserError, match="J_regressor.*SparseColumns"):
+    with pytest.raises(UserError, match=r"J_regressor.*SparseColumns"):
         to_array(load_pickle(path), "J_regressor")

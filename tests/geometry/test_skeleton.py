@@ -21,10 +21,10 @@ def test_every_skeleton_is_one_tree(name):
     s = SKELETONS[name]
     assert len(set(s.joints)) == len(s.joints) == len(s.parents) == int(name[-2:])
     assert sum(p < 0 for p in s.parents) == 1
-    for j in range(len(s)):
-        steps = 0
-        while s.parents[j] >= 0:
-            j, steps = s.parents[j], steps + 1
+    for joint in range(len(s)):
+        ancestor, steps = joint, 0
+        while s.parents[ancestor] >= 0:
+            ancestor, steps = s.parents[ancestor], steps + 1
             assert steps < len(s)
 
 

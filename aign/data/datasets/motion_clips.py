@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 
 from aign.body.assets import load_body
-from aign.body.motion import Motion
-from aign.body.skinning import skin
+from aign.body.motion import Motion, skin_translation
+from aign.body.skinning import rest_joints, skin
 from aign.data.datasets.amass import read_amass
 from aign.data.datasets.bvh import read_bvh
 from aign.data.datasets.deepmimic import read_deepmimic
@@ -91,7 +91,7 @@ class MotionClip:
         recording = Recording(
             sequence=f"{self.subject}/{self.name}",
             subject=self.subject,
-            action=self.name.rstrip("0123456789_"),
+            action=self.name.strip("0123456789_"),
             source=self.source,
             fps=motion.fps,
         )
@@ -110,7 +110,9 @@ def joints_world_m(motion: Motion) -> Float[np.ndarray, "t 17 3"]:
         part = slice(start, start + CHUNK_FRAMES)
         rotmats = torch.as_tensor(motion.rotmats[part])
         betas = rotmats.new_zeros(len(rotmats), body.shape_dirs.shape[-1])
-        joints.append(regressor @ skin(body, rotmats, betas, torch.as_tensor(motion.trans_m[part])).vertices_m)
+        pelvis = rest_joints(body, betas)[:, 0]
+        trans_m = skin_translation(torch.as_tensor(motion.trans_m[part]), pelvis)
+        joints.append(regressor @ skin(body, rotmats, betas, trans_m).vertices_m)
     x, y, z = torch.cat(joints).unbind(-1)
     return torch.stack((x, -z, y), dim=-1).numpy()
 
