@@ -13,7 +13,7 @@ from aign.data.sources import plan
 from aign.data.store import Store
 from aign.inference.predictor import LiftingPredictor
 from aign.inference.report import DemoReport, Entry, LiftedClip, write_report
-from aign.inference.video import VideoView, lift_view, read_views, save_joints, write_view
+from aign.inference.video import VideoView, lift_views, read_views, save_joints, write_view
 from aign.registry import models
 from aign.registry.tracking import open_tracking
 from infra.storage import absolute
@@ -77,7 +77,7 @@ def capture(args: Arguments) -> Path:
     store_url = absolute(str(args.out / "store"))
     tell(preprocess(plan(args.video, "video"), store_url, args.address), store_url)
     views = read_views(Store.open(store_url))
-    clips = write_views(views, [lift_view(view, predictor.predict) for view in views], args.out)
+    clips = write_views(views, lift_views(views, predictor.predict), args.out)
     card = predictor.card
     report = DemoReport(
         title="Lifted video",

@@ -101,7 +101,8 @@ def main(argv: Sequence[str]) -> None:
     args = tyro.cli(Arguments, prog="aign evaluate", args=list(argv))
     reports = evaluate_all(args)
     table = table_of(reports)
-    Console().print(render_rich(table))
+    console = Console()
+    console.print(render_rich(table, width=console.width))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "table.md").write_text(render_markdown(table))

@@ -1,7 +1,9 @@
 """A recipe on a store, trained by Ray Train workers or in this process."""
 
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from aign.data.progress import progress
 from aign.data.store import Store
 from aign.framework.errors import UserError
 from aign.recipes.lifting import LiftingRecipe, prepare
@@ -19,6 +22,7 @@ from aign.registry.run_log import RunLog
 from aign.registry.tracking import Tracking
 from aign.training import FitResult, Hooks, LocalHooks, fit
 from aign.training.checkpoint import load_state, save_state
+from aign.training.hooks import last_step
 from aign.training.identity import flatten
 from infra.cluster import cluster
 
@@ -143,10 +147,34 @@ def _on_ray(job: Job) -> tuple[Path, float]:
             failure_config=rt.FailureConfig(max_failures=2),
         ),
     )
-    result = trainer.fit()
+    with _watched(job):
+        result = trainer.fit()
     if result.checkpoint is None:
         raise UserError(f"run {job.run_dir.name} reported no checkpoint")
     return Path(result.checkpoint.path), float(result.return_value)
+
+
+@contextmanager
+def _watched(job: Job) -> Iterator[None]:
+    """Show the steps that rank 0 has logged so far: Ray shows nothing of what its workers print."""
+    ended = threading.Event()
+
+    def watch(advance: Callable[[int], None]) -> None:
+        shown = 0
+        while not ended.wait(0.5):
+            step = last_step(job.run_dir)
+            advance(step - shown)
+            shown = step
+        advance(last_step(job.run_dir) - shown)
+
+    with progress(job.recipe.fit.steps, f"train {job.recipe.name} on {job.workers} workers", "steps") as advance:
+        thread = threading.Thread(target=watch, args=(advance,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def train(job: Job, address: str | None = None) -> Trained:

@@ -190,5 +190,6 @@ def main(argv: Sequence[str]) -> None:
     folder = (args.runs / (args.name or args.recipe.name)).absolute()
     tracking = open_tracking(args.mlflow)
     run = run_recipe(args.recipe, absolute(args.store), folder, tracking, args.workers, args.address)
-    Console().print(render_rich(error_table([run.report])))
+    console = Console()
+    console.print(render_rich(error_table([run.report]), width=console.width))
     print(f"run {folder} ({run.steps_per_second:.0f} steps/s); next: aign register {folder} --name lifting")

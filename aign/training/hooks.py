@@ -38,6 +38,14 @@ class Hooks(Protocol):
         ...
 
 
+def last_step(run_dir: Path) -> int:
+    """The newest step in a run's metrics.jsonl, 0 where there is none; a line that is being written does not count."""
+    path = run_dir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines[-2:] if line.endswith("\n")]
+    return int(json.loads(whole[-1])["step"]) if whole else 0
+
+
 @dataclass
 class LocalHooks:
     """One process, a folder: the plain way to train, and the parity baseline of Ray's.
