@@ -155,7 +155,7 @@ def prepare(recipe: LiftingRecipe, store: Store, hooks: Hooks) -> Training:
 
 def forward(recipe: LiftingRecipe) -> LiftingRecipe:
     """Forward2Dto3D: the labelled subset alone, supervised regression alone."""
-    weights = dict.fromkeys(recipe.task.weights, 0.0) | {"supervised": 1.0}
+    weights = dict.fromkeys(recipe.task.weights, 0.0) | {"supervised": recipe.task.weights["supervised"]}
     return replace(
         recipe, name=f"{recipe.name}-forward", task=replace(recipe.task, weights=weights), unlabelled_batch=0
     )
@@ -163,10 +163,8 @@ def forward(recipe: LiftingRecipe) -> LiftingRecipe:
 
 def interpreter(recipe: LiftingRecipe) -> LiftingRecipe:
     """3D interpreter style (Wu et al., ECCV 2016): supervised, and reprojection on everything seen; no critic."""
-    weights = dict.fromkeys(recipe.task.weights, 0.0) | {
-        "supervised": 1.0,
-        "reprojection": recipe.task.weights["reprojection"],
-    }
+    kept = {name: recipe.task.weights[name] for name in ("supervised", "reprojection")}
+    weights = dict.fromkeys(recipe.task.weights, 0.0) | kept
     return replace(recipe, name=f"{recipe.name}-interpreter", task=replace(recipe.task, weights=weights))
 
 
@@ -175,14 +173,14 @@ def _demo(*names: str) -> Selection:
 
 
 def lifting_demo() -> LiftingRecipe:
-    """The embedded clips: some are memory, few are labelled, some are only seen, some are held out."""
+    """The embedded clips: seven are memory, one is labelled, five are only seen, two validate, five are held out."""
     return LiftingRecipe(
         name="lifting-demo",
         task=LiftingConfig(lifter=LifterConfig(width=256)),
         roles=Roles(
             memory=_demo("backflip", "getup_faceup", "kick", "punch", "roll", "spin", "turn_right1"),
-            labelled=_demo("0walk_forward", "crawl"),
-            unlabelled=_demo("cartwheel", "dance_a", "getup_facedown", "run"),
+            labelled=_demo("0walk_forward"),
+            unlabelled=_demo("cartwheel", "crawl", "dance_a", "getup_facedown", "run"),
             validation=_demo("turn_left0", "turn_left1"),
             test=_demo("dance_b", "jump", "spinkick", "turn_right0", "walk"),
         ),

@@ -62,7 +62,7 @@ class LiftingConfig:
     augmentation: Augmentation = Augmentation()
     weights: dict[str, float] = field(
         default_factory=lambda: {
-            "supervised": 1.0, "reprojection": 0.5, "symmetry": 0.1, "pose": 0.02, "camera": 0.005
+            "supervised": 4.0, "reprojection": 2.0, "symmetry": 0.1, "pose": 0.1, "camera": 0.02
         }
     )  # fmt: skip
 
