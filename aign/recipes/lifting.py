@@ -100,8 +100,8 @@ def check_roles(store: Store, roles: Roles) -> dict[str, frozenset[str]]:
     return found
 
 
-def load_memory(store: Store, selection: Selection) -> PoseMemory:
-    """The memory's poses as the task's factors."""
+def load_memory(store: Store, selection: Selection, roll_deg: float = 0.0) -> PoseMemory:
+    """The memory's poses as the task's factors, its cameras rolled by up to `roll_deg`."""
     clips = store.read({"memory_pose": ("joints_world_m", "rig_rot_world_to_cam")}, selection)
     source = skeleton(store.manifest.skeleton)
     joints = torch.from_numpy(clips.arrays["joints_world_m"])
@@ -112,7 +112,7 @@ def load_memory(store: Store, selection: Selection) -> PoseMemory:
     if (counts != counts[0]).any():
         raise UserError(f"memory clips have rigs of {counts.min()} to {counts.max()} cameras; one size is needed")
     rigs = torch.from_numpy(clips.arrays["rig_rot_world_to_cam"]).reshape(len(counts), -1, 3, 3)
-    return remember(poses, rigs[torch.from_numpy(clips.clip_index)])
+    return remember(poses, rigs[torch.from_numpy(clips.clip_index)], roll_deg)
 
 
 def prepare(recipe: LiftingRecipe, store: Store, hooks: Hooks) -> Training:
@@ -122,7 +122,7 @@ def prepare(recipe: LiftingRecipe, store: Store, hooks: Hooks) -> Training:
         UserError: roles overlap or are empty, or sizes do not fit.
     """
     check_roles(store, recipe.roles)
-    memory = load_memory(store, recipe.roles.memory)
+    memory = load_memory(store, recipe.roles.memory, recipe.task.augmentation.roll_deg)
     aign = build(recipe.task, memory, hooks.rank, hooks.world, recipe.seed)
 
     def loader(

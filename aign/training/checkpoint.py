@@ -1,5 +1,6 @@
 """Checkpoints: one file, written whole, read without running code."""
 
+import io
 import os
 import pickle
 import uuid
@@ -11,13 +12,18 @@ import torch
 
 from aign.framework.errors import UserError
 
+REQUIRED = {"step", "config"}
+"""What every checkpoint holds."""
+
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of them under a temporary name, then publish."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    content = io.BytesIO()  # torch.save hides a full disk behind a RuntimeError of its own
+    torch.save(dict(state), content)
     try:
         with temporary.open("wb") as file:
-            torch.save(dict(state), file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -28,9 +34,17 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a checkpoint with torch's restricted unpickler: data only, no code."""
+    """Read a checkpoint with torch's restricted unpickler: data only, no code.
+
+    Raises:
+        UserError: the file is damaged, of something else, or would run code.
+    """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a readable checkpoint of this project: {str(error).splitlines()[0]}") from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} is not a readable checkpoint of this project: {why}") from error
+    if not isinstance(state, dict) or not state.keys() >= REQUIRED:
+        wanted = ", ".join(sorted(REQUIRED))
+        raise UserError(f"{path} is not a readable checkpoint of this project: it does not hold {wanted}")
     return state

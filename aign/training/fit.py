@@ -62,11 +62,11 @@ def _freeze(aign: Aign[Any, Any, Any], frozen: bool) -> None:
 
 
 def _check_finite(step: int, losses: Mapping[str, Tensor]) -> None:
-    bad = {name: float(value.mean()) for name, value in losses.items() if not torch.isfinite(value).all()}
+    bad = {name: float(value.detach().mean()) for name, value in losses.items() if not torch.isfinite(value).all()}
     if bad:
         raise UserError(
-            f"the loss is not finite at step {step}: {bad}; nothing was updated and the last checkpoint is good. "
-            "Lower --fit.lr or the weight of what is named"
+            f"the loss is not finite at step {step}: {bad}; its network was not updated and the last checkpoint is "
+            "good. Lower --fit.lr or the weight of what is named"
         )
 
 
@@ -82,17 +82,21 @@ def train_step(
     z = wrapped.encode(batch)
     _freeze(aign, True)
     losses = aign.generator_losses(batch, z)
-    _check_finite(state.step, losses)
     state.optimizers["encode"].zero_grad(set_to_none=True)
     aign.total(losses).backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(aign.encode.parameters(), clip_norm)
+    norm = torch.nn.utils.clip_grad_norm_(aign.encode.parameters(), clip_norm)
+    # Checked after the backward pass: averaging has carried one rank's NaN to all, so that all stop and none waits.
+    _check_finite(state.step, {**losses, "gradient": norm})
     state.optimizers["encode"].step()
     _freeze(aign, False)
     critic_losses = wrapped.critic_losses(z)
-    _check_finite(state.step, critic_losses)
     for name, loss in critic_losses.items():
         state.optimizers[name].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.get_total_norm(
+            [p.grad for p in aign.critics[name].net.parameters() if p.grad is not None]
+        )
+        _check_finite(state.step, {f"critic/{name}": loss, f"critic/{name} gradient": norm})
         state.optimizers[name].step()
     state.ema.update_parameters(aign.encode)
     return {
@@ -149,7 +153,7 @@ def fit(
         identity: the configuration as plain data; resuming under another is refused.
 
     Raises:
-        UserError: a loss that is not finite, or a checkpoint of another configuration.
+        UserError: a loss or gradient that is not finite, or a checkpoint of another configuration.
     """
     state = start(aign, feed, config, hooks.device)
     saved = hooks.restore()

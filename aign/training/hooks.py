@@ -38,12 +38,20 @@ class Hooks(Protocol):
         ...
 
 
-def last_step(run_dir: Path) -> int:
-    """The newest step in a run's metrics.jsonl, 0 where there is none; a line that is being written does not count."""
-    path = run_dir / "metrics.jsonl"
+LOG = "metrics.jsonl"
+
+
+def logged_lines(run_dir: Path) -> list[str]:
+    """Lines of a run's metrics.jsonl; one that is being written, or was when its process died, does not count."""
+    path = run_dir / LOG
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines[-2:] if line.endswith("\n")]
-    return int(json.loads(whole[-1])["step"]) if whole else 0
+    return [line for line in lines if line.endswith("\n")]
+
+
+def last_step(run_dir: Path) -> int:
+    """The newest step in a run's metrics.jsonl, 0 where there is none."""
+    lines = logged_lines(run_dir)
+    return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
 @dataclass
@@ -71,8 +79,12 @@ class LocalHooks:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""
-        with (self.run_dir / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        path = self.run_dir / LOG
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; the last checkpoint is good") from error
 
     def save(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Replace checkpoint.pt."""
@@ -87,7 +99,9 @@ class LocalHooks:
 
     def forget_after(self, step: int) -> None:
         """Drop logged steps later than `step`."""
-        path = self.run_dir / "metrics.jsonl"
+        path = self.run_dir / LOG
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept))
+            kept = [line for line in logged_lines(self.run_dir) if json.loads(line)["step"] <= step]
+            unfinished = path.with_name(f".{path.name}")
+            unfinished.write_text("".join(kept))
+            unfinished.replace(path)

@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from aign.data.datasets.amass import read_amass
 from aign.data.datasets.bvh import read_bvh
 from aign.data.datasets.deepmimic import read_deepmimic
 from aign.data.datasets.job import PRODUCER, Recording, labelled_views, stage
-from aign.data.datasets.rig import placed_rig
+from aign.data.datasets.rig import ANYWHERE, placed_rig
 from aign.data.motions import load_demo_motions
 from aign.data.store import Provenance
 from aign.data.store.writer import Clip
@@ -66,7 +66,7 @@ class MotionClip:
             source_hashes=(self.sha256,),
             stages=(
                 stage("pose-body", "1", body="default"),
-                stage("place-cameras", "1", seed=self.seed, intrinsics="human3.6m"),
+                stage("place-cameras", "1", seed=self.seed, intrinsics="human3.6m", placement=asdict(ANYWHERE)),
             ),
             skeleton=H36M17.name,
             num_joints=len(H36M17),
@@ -87,7 +87,8 @@ class MotionClip:
         root = joints[:, 0, :2]
         middle = 0.5 * (root.min(0) + root.max(0))
         reach = float(np.linalg.norm(root - middle, axis=1).max())
-        rig = placed_rig((self.seed, zlib.crc32(self.name.encode())), (float(middle[0]), float(middle[1])), reach)
+        seed = (self.seed, zlib.crc32(self.name.encode()))
+        rig = placed_rig(seed, (float(middle[0]), float(middle[1])), reach, ANYWHERE)
         recording = Recording(
             sequence=f"{self.subject}/{self.name}",
             subject=self.subject,

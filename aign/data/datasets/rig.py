@@ -98,12 +98,31 @@ H36M_INTRINSICS = (
 
 AZIMUTH_DEG = (70.0, -70.0, 110.0, -110.0)
 """Where the four cameras stand round the room, roughly, seen from its middle."""
-DISTANCE_M, HEIGHT_M, AIM_HEIGHT_M = 5.2, 1.55, 0.9
+AIM_HEIGHT_M = 0.9
 HALF_VIEW_RAD = 0.41
 """Half the field of view of these cameras."""
 SEEN_RADIUS_M = 1.2
-"""How far from the middle a whole person is still in view at DISTANCE_M."""
+"""How far from the middle a whole person is still in view at 5 m."""
 NEAREST_M = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where cameras may stand.
+
+    Attributes:
+        distance_m: least and most, from the middle, along the floor.
+        height_m: least and most.
+    """
+
+    distance_m: tuple[float, float]
+    height_m: tuple[float, float]
+
+
+STUDIO = Placement(distance_m=(4.6, 5.8), height_m=(1.4, 1.7))
+"""About where Human3.6M's stand."""
+ANYWHERE = Placement(distance_m=(3.2, 6.0), height_m=(0.8, 3.2))
+"""Where people put cameras: for motion that is to teach about other videos."""
 
 
 def h36m_camera(lens: Intrinsics, world_to_cam: Rigid) -> CalibratedCamera:
@@ -116,7 +135,9 @@ def h36m_camera(lens: Intrinsics, world_to_cam: Rigid) -> CalibratedCamera:
     )
 
 
-def placed_rig(seed: Sequence[int], centre_m: tuple[float, float], reach_m: float) -> tuple[CalibratedCamera, ...]:
+def placed_rig(
+    seed: Sequence[int], centre_m: tuple[float, float], reach_m: float, placement: Placement = STUDIO
+) -> tuple[CalibratedCamera, ...]:
     """Human3.6M's cameras at seeded places round a spot of a z-up world, looking at it.
 
     These placements are ours, not Human3.6M's calibration: one turn of the whole rig, and for each camera a few
@@ -126,6 +147,7 @@ def placed_rig(seed: Sequence[int], centre_m: tuple[float, float], reach_m: floa
         seed: of numpy's generator.
         centre_m: x, y of the spot.
         reach_m: how far from the spot the person goes.
+        placement: how far away and how high the cameras may be.
     """
     rng = np.random.default_rng(list(seed))
     turn = rng.uniform(-math.pi, math.pi)
@@ -133,7 +155,7 @@ def placed_rig(seed: Sequence[int], centre_m: tuple[float, float], reach_m: floa
     rig = []
     for lens, azimuth in zip(H36M_INTRINSICS, AZIMUTH_DEG, strict=True):
         angle = math.radians(azimuth + rng.uniform(-10, 10)) + turn
-        distance, height = DISTANCE_M + back_off + rng.uniform(-0.6, 0.6), HEIGHT_M + rng.uniform(-0.15, 0.15)
+        distance, height = back_off + rng.uniform(*placement.distance_m), rng.uniform(*placement.height_m)
         centre = np.array([*centre_m, 0.0])
         position = centre + np.array([distance * math.cos(angle), distance * math.sin(angle), height])
         rot = looking_at(position, centre + np.array([*rng.uniform(-0.2, 0.2, 2), AIM_HEIGHT_M]))

@@ -1,5 +1,6 @@
 """The factors of a pose: canonical shape and camera."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aign.framework.errors import UserError
-from aign.geometry.rotation import to_6d
+from aign.geometry.rotation import from_axis_angle, to_6d
 from aign.geometry.skeleton import H36M17
 from aign.geometry.torso import canonical
 
@@ -60,19 +61,26 @@ class PoseMemory:
     camera_6d: Float[Tensor, "m 6"]
 
 
-def remember(joints_world_m: Float[Tensor, "n 17 3"], rig_rot: Float[Tensor, "n c 3 3"]) -> PoseMemory:
+def remember(
+    joints_world_m: Float[Tensor, "n 17 3"], rig_rot: Float[Tensor, "n c 3 3"], roll_deg: float = 0.0
+) -> PoseMemory:
     """Memory of motions and of the rotations of cameras that may watch them, each pose mirrored too.
 
     Args:
         joints_world_m: H36M-17 poses in any world frame.
         rig_rot: rot_world_to_cam of the cameras around each pose.
+        roll_deg: each camera is turned about its axis by up to this angle, as what is seen is (Augmentation).
     """
     pose, rot_torso_to_world = canonical(joints_world_m, H36M17)
     mirrored = pose[:, list(H36M17.mirrored)] * pose.new_tensor((-1.0, 1.0, 1.0))
     seen = (rig_rot @ rot_torso_to_world.unsqueeze(1)).flatten(0, 1)
     # Mirror the scene: left-right in the image and left-right in the torso, so the determinant stays +1.
     flip = torch.diag(pose.new_tensor((-1.0, 1.0, 1.0)))
-    return PoseMemory(canonical_m=torch.cat((pose, mirrored)), camera_6d=to_6d(torch.cat((seen, flip @ seen @ flip))))
+    both = torch.cat((seen, flip @ seen @ flip))
+    roll = pose.new_zeros(len(both), 3)
+    angles = torch.rand(len(both), generator=torch.Generator().manual_seed(0))
+    roll[:, 2] = ((2 * angles - 1) * math.radians(roll_deg)).to(pose)
+    return PoseMemory(canonical_m=torch.cat((pose, mirrored)), camera_6d=to_6d(from_axis_angle(roll) @ both))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ class DirectLifter(nn.Module):
 
     def __init__(self, basis: PoseBasis, width: int, blocks: int) -> None:
         super().__init__()
-        facing = from_6d(torch.tensor(FACING))
+        facing = from_6d(basis.mean_m.new_tensor(FACING))
         self.register_buffer("mean_m", basis.mean_m @ facing.mT)
         self.net = ResidualMlp(INPUTS, 17 * 3 + 3, width, blocks)
 

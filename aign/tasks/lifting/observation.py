@@ -1,5 +1,6 @@
 """What the lifter sees: keypoints in the crop of a virtual camera that looks at the person."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from aign.data.counter import normal, uniform
 from aign.geometry.camera import Pinhole, undistort, virtual_camera
+from aign.geometry.rotation import from_axis_angle
 from aign.geometry.skeleton import H36M17
 
 MIN_HALF_EXTENT = 1e-3
@@ -45,9 +47,11 @@ class Augmentation:
         flip: probability of mirroring.
         drop: probability that a keypoint is hidden from the input.
         noise: standard deviation of Gaussian noise on the input keypoints, in crop units.
+        roll_deg: the picture is turned about its middle by up to this angle, either way: cameras are seldom level.
     """
 
     flip: float = 0.5
+    roll_deg: float = 20.0
     drop: float = 0.1
     noise: float = 0.01
 
@@ -114,13 +118,17 @@ def mirror(observation: Observation) -> Observation:
 
 
 def augment(observation: Observation, seed: Int64[Tensor, " b"], how: Augmentation) -> Observation:
-    """Mirror, hide and disturb, each sample by its own seed."""
+    """Mirror, turn, hide and disturb, each sample by its own seed."""
     flip = uniform(seed, 1, purpose=0)[:, 0] < how.flip
     flipped = vars(mirror(observation))
     chosen = {
         name: torch.where(flip.reshape(-1, *[1] * (value.ndim - 1)), flipped[name], value)
         for name, value in vars(observation).items()
     }
+    roll = (2 * uniform(seed, 1, purpose=3) - 1).to(observation.conf.dtype) * math.radians(how.roll_deg)
+    turn = from_axis_angle(torch.cat((torch.zeros_like(roll), torch.zeros_like(roll), roll), dim=1))
+    chosen["joints_m"] = chosen["joints_m"] @ turn.mT
+    chosen |= {name: chosen[name] @ turn[:, :2, :2].mT for name in ("kp2d", "target2d")}
     keep = (uniform(seed, 17, purpose=1) >= how.drop).to(observation.conf.dtype)
     conf = chosen["conf"] * keep
     noise = normal(seed, 34, purpose=2).reshape(-1, 17, 2) * how.noise
