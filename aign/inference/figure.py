@@ -1,6 +1,5 @@
 """Pictures for a README, a report or a tracking server: lifted poses beside their video, and training curves."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from aign.data.publish import published
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17, Skeleton
 from aign.inference.overlay import MIN_CONF, SIDE_RGB, draw_pose, side
@@ -88,7 +88,8 @@ def side_by_side(
         left=0.012, right=0.988, wspace=0.03, hspace=0.09,
         top=1 - 0.42 / figure.get_figheight(), bottom=0.78 / figure.get_figheight(),
     )  # fmt: skip
-    _publish(figure, path)
+    with published(path) as unfinished:
+        figure.savefig(unfinished, format="png")
 
 
 def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float | int]]]) -> None:
@@ -128,7 +129,8 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
     )  # fmt: skip
     height = figure.get_figheight()
     figure.subplots_adjust(left=0.05, right=0.985, wspace=0.2, hspace=0.42, top=1 - 0.85 / height, bottom=0.42 / height)
-    _publish(figure, path)
+    with published(path) as unfinished:
+        figure.savefig(unfinished, format="png")
 
 
 def _figure(width: float, height: float) -> Any:
@@ -139,17 +141,6 @@ def _figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _publish(figure: Any, path: Path) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(unfinished, format="png")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def levelled(

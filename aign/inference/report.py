@@ -7,7 +7,6 @@ Nothing is fetched, and its Content-Security-Policy lets nothing be: no script b
 import base64
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -19,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float
 
+from aign.data.publish import published
 from aign.data.stages.decode import probe
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17
@@ -129,14 +129,8 @@ def write_report(folder: Path, report: DemoReport) -> Path:
     """
     page = render_report(folder, report)
     path = folder / "index.html"
-    unfinished = folder / f".index.{os.getpid()}.html"
-    try:
+    with published(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

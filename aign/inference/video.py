@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
 
+from aign.data.publish import published
 from aign.data.store import Selection, Store
 from aign.framework.errors import UserError
 from aign.geometry.camera import Pinhole, project, undistort
@@ -148,9 +149,8 @@ def write_view(view: VideoView, joints_cam_m: Float[np.ndarray, "t 17 3"], path:
 
 def save_joints(path: Path, view: VideoView, joints_cam_m: Float[np.ndarray, "t 17 3"]) -> None:
     """A plain npz: joints_cam_m [t, 17, 3] metres, joint names, parents, kp2d_px, kp2d_conf, fps, intrinsics_px."""
-    unfinished = path.with_name(f".{path.name}")
     lens = torch.cat((view.pinhole.focal_px, view.pinhole.centre_px)).numpy()
-    with unfinished.open("wb") as file:
+    with published(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(
             file,
             joints_cam_m=joints_cam_m,
@@ -162,4 +162,3 @@ def save_joints(path: Path, view: VideoView, joints_cam_m: Float[np.ndarray, "t 
             intrinsics_px=lens,
             intrinsics_source=np.array("calibration" if view.calibrated else "assumed"),
         )
-    unfinished.replace(path)

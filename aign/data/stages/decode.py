@@ -4,7 +4,6 @@ Convention: frames are uint8 RGB [h, w, 3] the way a player shows them: rotation
 height everywhere mean the rotated picture.
 """
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from aign.data.publish import published
 from aign.framework.errors import UserError
 
 
@@ -102,15 +102,8 @@ def write_mp4(path: Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], fps: flo
     first = next(pending, None)
     if first is None:
         raise UserError(f"no frames to write to {path}; allowed: at least one")
-    # The ending stays .mp4: it is how the muxer is chosen.
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-    try:
+    with published(path) as unfinished:
         _encode(unfinished, first, chain([first], pending), fps)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _encode(
