@@ -174,6 +174,25 @@ def test_detections_longer_than_the_motion_are_truncated(folder, tmp_path):
     assert (clips.arrays["kp2d_conf"] == 1).all()
 
 
+def test_detections_need_real_cameras_and_the_right_layout(folder, tmp_path):
+    pixels = with_gt(folder, placed_rig((7,), (0.0, 0.0), 0.0))
+    save(folder / "data_2d_h36m_d.npz", positions_2d=pixels, metadata={**SYMMETRY, "layout_name": "coco"})
+    result = run(h36m_npz.plan(folder, "d")[0], str(tmp_path / "s"), 0)
+    assert isinstance(result, Quarantined)
+    assert "layout 'coco'" in result.error
+    (folder / "data_2d_h36m_gt.npz").unlink()
+    with pytest.raises(UserError, match="must be known"):
+        h36m_npz.plan(folder, "d")
+
+
+def test_a_subject_without_2d_is_quarantined(folder, tmp_path):
+    pixels = with_gt(folder, placed_rig((7,), (0.0, 0.0), 0.0))
+    save(folder / "data_2d_h36m_gt.npz", positions_2d={"S1": pixels["S1"]}, metadata=SYMMETRY)
+    results = [run(job, str(tmp_path / "s"), i) for i, job in enumerate(h36m_npz.plan(folder))]
+    assert [isinstance(r, Quarantined) for r in results] == [False, False, False, True]
+    assert "no subject S9" in results[3].error
+
+
 def test_unknown_keypoints_name_lists_what_is_there(folder):
     with_gt(folder, placed_rig((7,), (0.0, 0.0), 0.0))
     with pytest.raises(UserError, match="there: gt"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from aign.framework.errors import UserError
 from aign.framework.safe_pickle import load_object_npz
 from aign.geometry.camera import CalibratedCamera
 from aign.geometry.skeleton import H36M17, H36M32, convert
+
+T = TypeVar("T")
 
 FPS = 50.0
 LICENCE = "human3.6m-layout: licence of the file's owner"
@@ -100,10 +102,10 @@ class H36mNpz:
     def rig(self, joints_world_m: np.ndarray) -> tuple[CalibratedCamera, ...]:
         """The four cameras of this sequence."""
         if self.cameras == "metadata.xml":
-            return read_metadata(self.path.with_name("metadata.xml"))[self.subject]
+            return _of_subject(read_metadata(self.path.with_name("metadata.xml")), self.subject, self.cameras)
         if self.cameras == "data_2d_h36m_gt.npz":
             world = dict(load(self.path, "positions_3d")[self.subject])
-            pixels = load(self.path.with_name(self.cameras), "positions_2d")[self.subject]
+            pixels = _of_subject(load(self.path.with_name(self.cameras), "positions_2d"), self.subject, self.cameras)
             return calibrate(world, pixels, f"{self.path.parent}/{self.cameras}:{self.subject}")
         root = joints_world_m[:, 0, :2]
         middle = 0.5 * (root.min(0) + root.max(0))
@@ -130,6 +132,9 @@ class H36mNpz:
 
     def _detected(self) -> list[np.ndarray]:
         assert self.detections is not None
+        layout = load(self.detections, "metadata").get("layout_name", "h36m")
+        if layout != "h36m":
+            raise UserError(f"{self.detections.name} has layout {layout!r}; h36m (17 joints in its order) can be read")
         views = load(self.detections, "positions_2d").get(self.subject, {}).get(self.action)
         if views is None:
             raise UserError(f"{self.detections.name} has no {self.subject}/{self.action}, which {self.path.name} has")
@@ -159,6 +164,11 @@ def plan(path: Path, keypoints: str = "gt") -> list[H36mNpz]:
         raise UserError(f"no {detections.name} beside {file.name}; there: {', '.join(there) or 'none'}, or gt")
     found = [name for name in ("metadata.xml", "data_2d_h36m_gt.npz") if file.with_name(name).is_file()]
     cameras = found[0] if found else "placed"
+    if detections is not None and not found:
+        raise UserError(
+            f"{detections.name} was seen by real cameras, so where they stood must be known: "
+            f"put metadata.xml or data_2d_h36m_gt.npz beside {file.name}"
+        )
     hashes = tuple(
         _sha256(p) for p in (file, detections, *(file.with_name(name) for name in found[:1])) if p is not None
     )
@@ -167,6 +177,12 @@ def plan(path: Path, keypoints: str = "gt") -> list[H36mNpz]:
         for s in sorted(positions, key=_subject_number)
         for a in sorted(positions[s])
     ]
+
+
+def _of_subject(content: Mapping[str, T], subject: str, name: str) -> T:
+    if subject not in content:
+        raise UserError(f"{name} has no subject {subject}; it has {', '.join(sorted(content))}")
+    return content[subject]
 
 
 def _subject_number(subject: str) -> tuple[int, str]:

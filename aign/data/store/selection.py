@@ -48,17 +48,20 @@ class Selection:
         return bool(self.rows(group))
 
 
-def check_disjoint(memory: Collection[str], train: Collection[str]) -> None:
-    """Refuse a memory that shares motion with what is trained on: the critics would see the answers.
+def check_disjoint(
+    one: Collection[str], other: Collection[str], names: tuple[str, str] = ("memory", "training")
+) -> None:
+    """Refuse two parts of a data set that share motion: critics, or judges, would see the answers.
 
     Args:
-        memory: sequence ids actually selected for the memory (`Store.sequences`).
-        train: sequence ids actually selected for training.
+        one: sequence ids actually selected for one part (`Store.sequences`).
+        other: sequence ids actually selected for the other.
+        names: of the parts.
 
     Raises:
         UserError: naming shared sequences.
     """
-    shared = sorted(set(memory) & set(train))
+    shared = sorted(set(one) & set(other))
     if shared:
-        names = ", ".join(repr(name) for name in shared[:5]) + (", ..." if len(shared) > 5 else "")
-        raise UserError(f"memory and training share {len(shared)} sequences ({names}); they must share none")
+        some = ", ".join(repr(name) for name in shared[:5]) + (", ..." if len(shared) > 5 else "")
+        raise UserError(f"{' and '.join(names)} share {len(shared)} sequences ({some}); they must share none")
