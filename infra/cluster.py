@@ -2,11 +2,13 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Enough for what crosses it: names and records, never frames."""
+CONNECT_SECONDS = 10.0
 
 
 @contextmanager
@@ -15,6 +17,9 @@ def cluster(address: str | None = None) -> Iterator[None]:
 
     Args:
         address: of a running cluster ("auto", "ray://host:10001"); None: RAY_ADDRESS, else a local cluster.
+
+    Raises:
+        ConnectionError: no cluster answers there.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Our workers ask for no accelerator unless they say so; Ray's coming default is set now, without its warning.
@@ -26,6 +31,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     where = address or os.environ.get("RAY_ADDRESS")
     if where:
+        _check_answers(where)
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
     else:
         # "local", because a bare init would join whatever cluster a file in the temporary folder points at.
@@ -40,6 +46,16 @@ def cluster(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """One quick question: Ray itself would try for minutes before it gives up."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
 
 
 def cpus() -> int:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from aign.data import assets
 from aign.framework.errors import UserError
+from pipelines.arguments import run_verb
 
 
 def pull(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
@@ -48,4 +49,4 @@ def verify() -> None:
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     verbs: dict[str, Callable[..., None]] = {"pull": pull, "list": listing, "verify": verify}
-    tyro.extras.subcommand_cli_from_dict(verbs, prog="aign assets", description=__doc__, args=list(argv))
+    run_verb(verbs, "aign assets", argv, __doc__ or "")

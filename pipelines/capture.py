@@ -17,6 +17,7 @@ from aign.inference.video import VideoView, lift_views, read_views, save_joints,
 from aign.registry import models
 from aign.registry.tracking import open_tracking
 from infra.storage import absolute
+from pipelines.arguments import parse
 from pipelines.preprocess import preprocess, tell
 
 
@@ -95,5 +96,5 @@ def capture(args: Arguments) -> Path:
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    args = tyro.cli(Arguments, prog="aign capture", args=list(argv))
+    args = parse(Arguments, "aign capture", argv)
     print(capture(args).absolute(), file=sys.stdout)

@@ -32,7 +32,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb; 0 when it worked, 2 when what the user gave cannot be used, 130 when interrupted."""
+    """Run a verb; 0 when it worked, 2 when what the user or the system gave cannot be used, 130 when interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -48,14 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from aign.framework.errors import UserError
+    return _run(verb, args[1:])
 
+
+def _run(verb: str, args: Sequence[str]) -> int:
+    """A verb with its mistakes told in one line each; anything else is a bug and keeps its traceback."""
     try:
-        importlib.import_module(VERBS[verb][0]).main(args[1:])
-    except UserError as error:
-        print(f"aign {verb}: {error}", file=sys.stderr)
-        return 2
+        from aign.framework.errors import UserError
+
+        try:
+            importlib.import_module(VERBS[verb][0]).main(args)
+        except (UserError, OSError) as error:  # OSError: no permission, no space, no cluster at an address
+            print(f"aign {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
     except KeyboardInterrupt:
-        print(f"\naign {verb}: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+        line = "" if not sys.stderr.isatty() else "\n"  # a terminal has echoed ^C
+        print(f"{line}aign {verb}: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
         return 130
     return 0

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from aign import __version__
@@ -31,11 +30,13 @@ from aign.recipes import recipe
 from aign.registry.models import Registered
 from aign.registry.tracking import Tracking, open_tracking
 from infra.cluster import cluster
+from pipelines.arguments import parse
 from pipelines.evaluate import BASELINES, evaluate_all
 from pipelines.evaluate import Arguments as EvaluateArguments
 from pipelines.preprocess import preprocess, tell
 from pipelines.register import register
-from pipelines.train import Run, commit, logged, run_recipe
+from pipelines.run_folder import Run
+from pipelines.train import commit, logged, run_recipe
 
 RECIPES = ("lifting-demo-forward", "lifting-demo-interpreter", "lifting-demo")
 LABELS = {
@@ -138,7 +139,7 @@ def _pictures(
                 frame=view.frame(i), kp2d_px=view.kp2d_px[i] * view.picture_scale, conf=view.conf[i],
                 joints_cam_m=joints[i], reference_m=known[i], label=f"{view.camera}, {i / view.fps:.1f} s", up_cam=up,
             )
-            for i in chosen[number : number + 1]
+            for i in chosen[number : number + 1].tolist()
         ]  # fmt: skip
     side_by_side(out / "lifted.png", moments, views[0].skeleton, reference_name="triangulated from 4 views")
     training_curves(out / "curves.png", {LABELS[name]: logged(run.folder) for name, run in runs.items()})
@@ -159,7 +160,7 @@ def _page(
         title="AIGN: from unlabelled video to 3D",
         summary=(
             "Twenty real motion clips were posed on the free default body and seen by four cameras. Some were "
-            "remembered as 3D poses, a few were labelled, some were only seen as 2D keypoints, and five were held out. "
+            "remembered as 3D poses, one was labelled, some were only seen as 2D keypoints, and five were held out. "
             "Three methods learned to lift 2D to 3D from them, on Ray Train workers.",
             f"The best of them on the held-out clips, {winner}, was registered in MLflow ({done.reason}), pulled back "
             "by a fresh process and run on a real video that none of them had seen. Twenty clips are few: the numbers "
@@ -175,7 +176,7 @@ def _page(
         files=(
             Entry(term="lifted.png", text="the picture above"),
             Entry(term="table.md", text="the table above"),
-            Entry(term="cam01.npz", text="joints in metres, one file a camera"),
+            Entry(term="pose2sim_cam01.npz", text="joints in metres, one file a camera"),
             Entry(term="stores", text="the Parquet stores"),
             Entry(term="runs", text="the three trainings"),
             Entry(
@@ -207,7 +208,7 @@ def _next(args: Arguments) -> tuple[tuple[str, str], ...]:
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     began, console = time.perf_counter(), Console()
-    args = tyro.cli(Arguments, prog="aign demo", args=list(argv))
+    args = parse(Arguments, "aign demo", argv)
     args = Arguments(out=args.out.absolute(), workers=args.workers, steps=args.steps)
     args.out.mkdir(parents=True, exist_ok=True)
     urls = {name: str(args.out / "stores" / name) for name in ("motion", "video")}
@@ -243,7 +244,7 @@ def main(argv: Sequence[str]) -> None:
     clips, pictures = _pictures(args.out, views, lifted, truth, cameras, runs)
     page = _page(args, render_html(table), agreement, done, stores, winner)
     index = write_report(args.out, dataclasses.replace(page, clips=clips, pictures=pictures))
-    console.print(f"\nDone in {time.perf_counter() - began:.0f} s. Open {index}", highlight=False)
+    console.print(f"\nDone in {time.perf_counter() - began:.0f} s. Open {index}", highlight=False, soft_wrap=True)
     console.print("Next:", highlight=False)
     for command, text in _next(args):
         console.print(f"  {command}\n      {text}", highlight=False, soft_wrap=True)

@@ -17,11 +17,12 @@ from aign.evaluation.report import Provenance, Report
 from aign.evaluation.tables import ErrorTable, error_table, render_html, render_markdown, render_rich
 from aign.framework.errors import UserError
 from aign.inference.package import load_card, load_package
-from aign.recipes import recipe
 from aign.recipes.lifting import load_memory
 from aign.registry import models
 from aign.registry.tracking import open_tracking
 from infra.storage import absolute
+from pipelines.arguments import parse
+from pipelines.run_folder import publish
 
 BASELINES = {"baseline:mean-pose": mean_pose, "baseline:nearest-pose": nearest_pose}
 
@@ -34,9 +35,9 @@ class Arguments:
         models: run folders, package folders, models:/NAME@ALIAS, baseline:mean-pose, baseline:nearest-pose.
         store: folder or fsspec URL of the store.
         protocol: id of the protocol; a wrong one lists them all.
-        test: which clips; nothing: the test role of the first model's recipe.
-        memory: which motion the baselines remember; nothing: the memory role of the first model's recipe.
-        out: folder that receives table.md, table.html and a report per row.
+        test: which clips; nothing: those the first model was tested on.
+        memory: which motion the baselines remember; nothing: what the first model remembered.
+        out: folder that receives table.md, table.html and a report per row, numbered as the rows are.
         mlflow: folder of the embedded MLflow store that models:/ names; MLFLOW_TRACKING_URI wins.
     """
 
@@ -73,12 +74,12 @@ def evaluate_all(args: Arguments) -> list[Report]:
         raise UserError(f"unknown {unknown[0]}; allowed: {', '.join(BASELINES)}")
     store = Store.open(absolute(args.store))
     folders = {m: package_folder(m, args.mlflow) for m in args.models if m not in BASELINES}
-    roles = recipe(load_card(next(iter(folders.values()))).recipe).roles if folders else None
     test, memory = args.test, args.memory
-    if roles is not None:
-        test, memory = (given if given != Selection() else role for given, role in
-                        ((test, roles.test), (memory, roles.memory)))  # fmt: skip
-    elif memory == Selection() or test == Selection():
+    if folders:
+        card = load_card(next(iter(folders.values())))
+        test = card.role("test") if test == Selection() else test
+        memory = card.role("memory") if memory == Selection() else memory
+    elif Selection() in (test, memory):
         raise UserError("baselines alone need to be told --test... and --memory...")
     view = load_view(store, test)
     data = f"{len(set(view.rows.sequence.tolist()))} sequences of {', '.join(store.manifest.licences)}"
@@ -98,15 +99,15 @@ def table_of(reports: Sequence[Report]) -> ErrorTable:
 
 def main(argv: Sequence[str]) -> None:
     """Parse, measure, print."""
-    args = tyro.cli(Arguments, prog="aign evaluate", args=list(argv))
+    args = parse(Arguments, "aign evaluate", argv)
     reports = evaluate_all(args)
     table = table_of(reports)
     console = Console()
     console.print(render_rich(table, width=console.width))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "table.md").write_text(render_markdown(table))
-        (args.out / "table.html").write_text(render_html(table))
-        for report in reports:
-            (args.out / f"{report.method}.json").write_text(report.to_json())
+        publish(args.out / "table.md", render_markdown(table))
+        publish(args.out / "table.html", render_html(table))
+        for number, report in enumerate(reports):
+            publish(args.out / f"{number:02d}-{report.method}.json", report.to_json())
         print(f"written to {args.out}")

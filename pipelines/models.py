@@ -9,6 +9,7 @@ from rich.table import Table
 
 from aign.registry import models
 from aign.registry.tracking import open_tracking
+from pipelines.arguments import run_verb
 
 MLFLOW = Path("mlflow")
 
@@ -66,4 +67,4 @@ def pull(uri: tyro.conf.Positional[str], out: Path = Path("models"), mlflow: Pat
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     verbs: dict[str, Callable[..., None]] = {"list": listing, "promote": promote, "roll-back": roll_back, "pull": pull}
-    tyro.extras.subcommand_cli_from_dict(verbs, prog="aign models", description=__doc__, args=list(argv))
+    run_verb(verbs, "aign models", argv, __doc__ or "")

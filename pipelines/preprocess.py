@@ -1,8 +1,10 @@
 """Sources into a store, one Ray task per source."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, TypeAlias
 
 import ray
 import tyro
@@ -12,9 +14,17 @@ from aign.data.datasets.job import Job, run
 from aign.data.progress import progress
 from aign.data.sources import Dataset, SourceOptions, plan
 from aign.data.store import Manifest, PartRecord, Quarantined, commit, find_manifest, writing
+from aign.data.store.files import remove_orphans
 from aign.framework.errors import UserError
 from infra.cluster import cluster, cpus
 from infra.storage import absolute
+from pipelines.arguments import parse
+
+Result: TypeAlias = Sequence[PartRecord] | Quarantined
+
+RETRIES = 3
+"""How often a task is tried again whose worker process died."""
+CANCEL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,37 +37,70 @@ class Preprocessed:
     quarantined: tuple[Quarantined, ...]
 
 
-def _is_done(job: Job, manifest: Manifest, numbers: dict[str, int]) -> bool:
+def _is_done(job: Job, manifest: Manifest, numbers: Mapping[str, int]) -> bool:
     wanted = job.provenance().hash
     made = {p.table for p in manifest.parts if p.part == numbers[job.source] and p.provenance.hash == wanted}
     return {table for group in job.table_groups for table in group} <= made
 
 
 def _numbers(jobs: Sequence[Job], manifest: Manifest) -> dict[str, int]:
-    """Part number of every source: what it had before, or the next free one."""
+    """Part number of every source: what it had before, or the smallest free one, in the sources' order.
+
+    A run that was stopped, whatever had been finished of it, so goes on with the numbers it had begun with.
+    """
     numbers = {group.source: part.part for part in manifest.parts for group in part.row_groups}
-    free = max(numbers.values(), default=-1) + 1
+    taken = set(numbers.values())
+    free = (number for number in count() if number not in taken)
+    return numbers | {job.source: next(free) for job in jobs if job.source not in numbers}
+
+
+def _results(jobs: Sequence[Job], url: str, numbers: Mapping[str, int]) -> Generator[Result, None, None]:
+    """Run the jobs as tasks with a bounded number in flight; a task that dies with its worker is tried again.
+
+    However this ends, no task is left writing.
+    """
+    task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[OSError])(run)
+    waiting, flying = list(reversed(jobs)), dict[Any, Job]()
+    try:
+        while waiting or flying:
+            while waiting and len(flying) < 2 * cpus():
+                job = waiting.pop()
+                flying[task.remote(job, url, numbers[job.source])] = job
+            (reference,), _ = ray.wait(list(flying), num_returns=1)
+            yield _result(reference, flying[reference])
+            del flying[reference]
+    finally:
+        for reference in flying:
+            ray.cancel(reference, force=True)
+        if flying:
+            ray.wait(list(flying), num_returns=len(flying), timeout=CANCEL_SECONDS)
+
+
+def _result(reference: Any, job: Job) -> Result:
+    try:
+        result: Result = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None  # our own message, without the worker's traceback
+        raise
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        died = f"{job.source}: its worker process died {RETRIES + 1} times ({type(error).__name__}); is it too large?"
+        return Quarantined(source=job.source, stage=job.provenance().stages[-1].name, error=died)
+    return result
+
+
+def _fitting(jobs: Sequence[Job], manifest: Manifest | None, url: str) -> Manifest:
+    """The store's manifest, or a new one, once all jobs fit it: a store has one skeleton."""
+    shape = jobs[0].provenance()
+    manifest = manifest or Manifest(skeleton=shape.skeleton, num_joints=shape.num_joints)
     for job in jobs:
-        if job.source not in numbers:
-            numbers[job.source], free = free, free + 1
-    return numbers
-
-
-def _results(jobs: Sequence[Job], url: str, numbers: dict[str, int]) -> Iterator[tuple[PartRecord, ...] | Quarantined]:
-    """Run the jobs as tasks with a bounded number in flight; a task that dies with its worker is tried again."""
-    task = ray.remote(num_cpus=1, max_retries=3, retry_exceptions=[OSError])(run)
-    waiting, flying = list(reversed(jobs)), set[Any]()
-    while waiting or flying:
-        while waiting and len(flying) < 2 * cpus():
-            job = waiting.pop()
-            flying.add(task.remote(job, url, numbers[job.source]))
-        ready, _ = ray.wait(list(flying), num_returns=1)
-        flying -= set(ready)
-        for reference in ready:
-            try:
-                yield ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None  # our own message, without the worker's traceback
+        got = job.provenance()
+        if (got.skeleton, got.num_joints) != (manifest.skeleton, manifest.num_joints):
+            raise UserError(
+                f"{job.source} gives skeleton {got.skeleton}; store {url} holds {manifest.skeleton}, and a store "
+                "allows one; name another --store"
+            )
+    return manifest
 
 
 def preprocess(jobs: Sequence[Job], url: str, address: str | None = None) -> Preprocessed:
@@ -68,22 +111,27 @@ def preprocess(jobs: Sequence[Job], url: str, address: str | None = None) -> Pre
     """
     if not jobs:
         raise UserError("got no source to preprocess; at least one is needed")
-    shape = jobs[0].provenance()
     with writing(url):
-        manifest = find_manifest(url) or Manifest(skeleton=shape.skeleton, num_joints=shape.num_joints)
+        manifest = _fitting(jobs, find_manifest(url), url)
         numbers = _numbers(jobs, manifest)
         todo = [job for job in jobs if not _is_done(job, manifest, numbers)]
         bad: list[Quarantined] = []
-        if todo:
-            with cluster(address), progress(len(todo), f"preprocess into {url}", "sources") as advance:
-                for result in _results(todo, url, numbers):
-                    if isinstance(result, Quarantined):
-                        bad.append(result)
-                        manifest = manifest.updated((), [result])
-                    else:
-                        manifest = manifest.updated(result)
-                    commit(url, manifest)
-                    advance(1)
+        try:
+            if todo:
+                with (
+                    cluster(address),
+                    progress(len(todo), f"preprocess into {url}", "sources") as advance,
+                    closing(_results(todo, url, numbers)) as results,
+                ):
+                    for result in results:
+                        broken = [result] if isinstance(result, Quarantined) else []
+                        manifest = manifest.updated(() if isinstance(result, Quarantined) else result, broken)
+                        commit(url, manifest)
+                        bad += broken
+                        advance(1)
+        except BaseException:
+            remove_orphans(url)  # of tasks that were stopped while they wrote
+            raise
     if not manifest.parts:
         raise UserError(f"none of the {len(jobs)} sources could be used: {'; '.join(q.error for q in bad[:3])}")
     return Preprocessed(
@@ -114,7 +162,9 @@ def tell(done: Preprocessed, url: str) -> None:
     """Say what is in the store now and what could not be used."""
     console = Console(stderr=True)
     for bad in done.quarantined:
-        console.print(f"quarantined at {bad.stage}: {bad.error}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(
+            f"quarantined at {bad.stage}: {bad.error}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
     tables = ", ".join(
         f"{name} ({sum(p.rows for p in parts)} clips, {sum(p.frames for p in parts)} frames)"
         for name, parts in done.manifest.tables.items()
@@ -122,12 +172,13 @@ def tell(done: Preprocessed, url: str) -> None:
     console.print(
         f"{url}: {done.made} sources added, {done.kept} were there, {len(done.quarantined)} quarantined; {tables}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    args = tyro.cli(Arguments, prog="aign preprocess", args=list(argv))
+    args = parse(Arguments, "aign preprocess", argv)
     jobs = plan(args.source, args.dataset, args.options)
     tell(preprocess(jobs, absolute(args.store), args.address), args.store)

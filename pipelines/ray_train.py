@@ -1,8 +1,9 @@
 """A recipe on a store, trained by Ray Train workers or in this process."""
 
-import tempfile
+import os
+import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,71 +11,23 @@ from typing import Any
 
 import ray.train as rt
 import torch
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from aign.data.progress import progress
 from aign.data.store import Store
-from aign.framework.errors import UserError
+from aign.framework.errors import StorageError, UserError
 from aign.recipes.lifting import LiftingRecipe, prepare
 from aign.registry.run_log import RunLog
 from aign.registry.tracking import Tracking
 from aign.training import FitResult, Hooks, LocalHooks, fit
-from aign.training.checkpoint import load_state, save_state
+from aign.training.checkpoint import load_state
 from aign.training.hooks import last_step
 from aign.training.identity import flatten
 from infra.cluster import cluster
+from pipelines.ray_hooks import CHECKPOINT, GiveUp, RayHooks
 
-CHECKPOINT = "checkpoint.pt"
-
-
-class RayHooks(LocalHooks):
-    """A Ray Train worker: gradients averaged over the workers, checkpoints through Ray, metrics by rank 0."""
-
-    def __init__(self, job: "Job") -> None:
-        context = rt.get_context()
-        super().__init__(
-            run_dir=job.run_dir, rank=context.get_world_rank(), world=context.get_world_size(), device=get_device()
-        )
-        self._log = job.run_log() if self.rank == 0 else None
-
-    def wrap(self, net: nn.Module) -> nn.Module:
-        """DistributedDataParallel, one network apart from the others; nothing to average for one worker."""
-        return DistributedDataParallel(net) if self.world > 1 else net
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Rank 0 writes, into the run's folder and into MLflow."""
-        if self.rank == 0:
-            super().log(step, metrics)
-            if self._log:
-                self._log.log(step, metrics)
-
-    def save(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """Report a checkpoint to Ray, which keeps it whole or not at all; a barrier for all ranks."""
-        if self.rank != 0:
-            rt.report({})
-            return
-        if self._log:
-            self._log.flush()
-        folder = Path(tempfile.mkdtemp(prefix="aign-checkpoint-"))
-        save_state(folder / CHECKPOINT, state)
-        rt.report(
-            {"step": step, **metrics},
-            checkpoint=rt.Checkpoint.from_directory(folder),
-            delete_local_checkpoint_after_upload=True,
-        )
-
-    def restore(self) -> dict[str, Any] | None:
-        """The checkpoint that Ray hands a restarted worker or a resumed run."""
-        checkpoint = rt.get_checkpoint()
-        state = None
-        if checkpoint is not None:
-            with checkpoint.as_directory() as folder:
-                state = load_state(Path(folder) / CHECKPOINT)
-        if self.rank == 0:
-            self.forget_after(state["step"] if state else 0)
-        return state
+MAX_FAILURES = 2
+"""How often all workers start again from the last checkpoint after one of them died."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +84,7 @@ def run(job: Job, hooks: Hooks) -> FitResult:
 def _worker(config: dict[str, Any]) -> float:
     torch.set_num_threads(1)
     job: Job = config["job"]
-    return run(job, RayHooks(job)).steps_per_second
+    return run(job, RayHooks(job.run_dir, job.run_log)).steps_per_second
 
 
 def _on_ray(job: Job) -> tuple[Path, float]:
@@ -144,14 +97,29 @@ def _on_ray(job: Job) -> tuple[Path, float]:
             name="ray",
             storage_path=str(job.run_dir),
             checkpoint_config=rt.CheckpointConfig(num_to_keep=2),
-            failure_config=rt.FailureConfig(max_failures=2),
+            failure_config=rt.FailureConfig(max_failures=MAX_FAILURES),
+            callbacks=[GiveUp()],
         ),
     )
-    with _watched(job):
+    with _watched(job), _interruptible():
         result = trainer.fit()
     if result.checkpoint is None:
         raise UserError(f"run {job.run_dir.name} reported no checkpoint")
     return Path(result.checkpoint.path), float(result.return_value)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stops the workers through Ray's own handler, which leaves the process; here it is the usual exception."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -181,7 +149,7 @@ def train(job: Job, address: str | None = None) -> Trained:
     """Run a training to its end; a run of the same name and configuration goes on where it was.
 
     Raises:
-        UserError: the configuration differs from the run's, roles overlap, a loss is not finite.
+        UserError: the configuration differs from the run's, roles overlap, a loss is not finite, the disk is full.
     """
     if job.workers == 0:
         result = run(job, LocalHooks(job.run_dir))
@@ -202,10 +170,9 @@ def _unwrapped(job: Job) -> tuple[Path, float]:
     try:
         return _on_ray(job)
     except rt.TrainingFailedError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UserError):
-            failures = getattr(cause, "worker_failures", {})
-            cause = next(iter(failures.values()), cause.__cause__)
+        cause = error.controller_failure if isinstance(error, rt.ControllerError) else None
         if isinstance(cause, UserError):
             raise cause from None
+        if isinstance(cause, OSError) and cause.errno is not None:
+            raise StorageError(f"cannot write run {job.run_dir}: {os.strerror(cause.errno)}") from None
         raise

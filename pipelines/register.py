@@ -14,12 +14,12 @@ from aign.evaluation.report import Provenance, Report
 from aign.framework.errors import UserError
 from aign.inference.package import load_card, load_package
 from aign.inference.predictor import sees_person
-from aign.recipes import recipe
 from aign.registry import models
 from aign.registry.gates import Score
 from aign.registry.packages import Example
 from aign.registry.tracking import Tracking, open_tracking
-from pipelines.train import Run
+from pipelines.arguments import parse
+from pipelines.run_folder import Run
 
 EXAMPLE_FRAMES = 4
 
@@ -58,8 +58,7 @@ def score_of(report: Report) -> Score:
 
 def example_of(run: Run) -> Example:
     """A few real frames of the run's test role."""
-    role = recipe(load_card(run.package).recipe).roles.test
-    view = load_view(Store.open(run.store_url), role)
+    view = load_view(Store.open(run.store_url), load_card(run.package).role("test"))
     kp, conf = view.kp2d_px.numpy(), view.conf.numpy()
     usable = np.flatnonzero(sees_person(kp, conf))
     chosen = usable[np.linspace(0, len(usable) - 1, min(EXAMPLE_FRAMES, len(usable))).astype(int)]
@@ -68,9 +67,16 @@ def example_of(run: Run) -> Example:
 
 
 def register(run: Run, name: str, tracking: Tracking) -> models.Registered:
-    """Add the run's model; a champion that was measured on another store is measured on this one first."""
+    """Add the run's model; a champion that was measured on another store is measured on this one first.
+
+    A run that is registered already keeps its version and is only judged again.
+    """
     score = score_of(run.report)
     _measure_champion(run, name, tracking, score)
+    there = [row.version for row in models.list_models(tracking) if (row.name, row.run_id) == (name, run.run_id)]
+    if there:
+        decision = models.promote(tracking, name, there[0])
+        return models.Registered(version=there[0], promoted=decision.promote, reason=decision.reason)
     return models.register(tracking, run.run_id, run.package, name, score, example_of(run))
 
 
@@ -83,7 +89,7 @@ def _measure_champion(run: Run, name: str, tracking: Tracking, score: Score) -> 
         if (known.store_hash, known.protocol_hash) == (score.store_hash, score.protocol_hash):
             continue
         lifter, card = load_package(models.pull(tracking, f"models:/{name}@champion", run.folder / "champion"))
-        view = load_view(Store.open(run.store_url), recipe(load_card(run.package).recipe).roles.test)
+        view = load_view(Store.open(run.store_url), load_card(run.package).role("test"))
         provenance = Provenance(method=card.recipe, data=run.report.data, store_hash=score.store_hash)
         report = measure(lifter_method(lifter, torch.device("cpu")), view, score.protocol, provenance)
         models.record_score(tracking, name, row.version, score_of(report))
@@ -91,7 +97,7 @@ def _measure_champion(run: Run, name: str, tracking: Tracking, score: Score) -> 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    args = tyro.cli(Arguments, prog="aign register", args=list(argv))
+    args = parse(Arguments, "aign register", argv)
     done = register(Run.open(args.run), args.name, open_tracking(args.mlflow))
-    state = "champion" if done.promoted else "challenger"
-    print(f"{args.name} version {done.version} is {state}: {done.reason}")
+    state = "is now the champion" if done.promoted else "is registered"
+    print(f"{args.name} version {done.version} {state}: {done.reason}")

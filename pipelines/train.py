@@ -20,51 +20,16 @@ from aign.evaluation.tables import error_table, render_html, render_markdown, re
 from aign.framework.errors import UserError
 from aign.inference.figure import training_curves
 from aign.inference.package import ModelCard, save_package
+from aign.recipes import RECIPES
 from aign.recipes import recipe as recipe_named
-from aign.recipes.lifting import LiftingRecipe, load_memory
+from aign.recipes.lifting import LiftingRecipe, check_roles, load_memory
 from aign.registry.run_log import RunLog
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
 from aign.tasks.lifting import build_lifter
 from infra.storage import absolute
+from pipelines.arguments import parse_over
 from pipelines.ray_train import Job, train
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished run's folder: metrics.jsonl, package/, report.json, table.md, table.html, curves.png, run.json.
-
-    Attributes:
-        folder: absolute.
-        run_id: in MLflow.
-        store_url: what it was trained and tested on.
-        report: of the test role.
-        steps_per_second: of the training loop; 0 where it was finished before.
-    """
-
-    folder: Path
-    run_id: str
-    store_url: str
-    report: Report
-    steps_per_second: float = 0.0
-
-    @property
-    def package(self) -> Path:
-        """The model."""
-        return self.folder / "package"
-
-    @staticmethod
-    def open(folder: Path) -> "Run":
-        """Read a finished run.
-
-        Raises:
-            UserError: the folder is none.
-        """
-        try:
-            facts = json.loads((folder / "run.json").read_text())
-            report = Report.from_json((folder / "report.json").read_text())
-            return Run(folder=folder.absolute(), run_id=facts["run_id"], store_url=facts["store_url"], report=report)
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{folder} is not a finished run: {error}; train one with `aign train`") from error
+from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
 
 
 def commit() -> str:
@@ -80,37 +45,44 @@ def run_recipe(
     """Train, test, package, track. A folder that holds the run goes on where it was; a finished one is kept.
 
     Raises:
-        UserError: the folder holds a run of another configuration, or what `train` raises.
+        UserError: roles overlap, the folder holds a run of another configuration, another process trains it, or what
+            `train` raises.
     """
     store = Store.open(store_url)
+    check_roles(store, recipe.roles)
+    config = {**dataclasses.asdict(recipe), "store": store.hash}
     folder.mkdir(parents=True, exist_ok=True)
-    facts = RunFacts(recipe=recipe.name, store_hash=store.hash, licences=store.manifest.licences, commit=commit())
-    run_id = start_run(tracking, folder.name, {**dataclasses.asdict(recipe), "store": store.hash}, facts)
-    try:
+    with alone(folder):
+        check_same(folder, config)
+        if (folder / FINISHED).exists():
+            return Run.open(folder)
+        facts = RunFacts(recipe=recipe.name, store_hash=store.hash, licences=store.manifest.licences, commit=commit())
+        run_id = start_run(tracking, folder.name, config, facts)
         job = Job(recipe=recipe, store_url=store_url, run_dir=folder, workers=workers, tracking=tracking, run_id=run_id)
-        trained = train(job, address)
-        lifter = build_lifter(recipe.task.lifter, load_memory(store, recipe.roles.memory).canonical_m)
-        lifter.load_state_dict(trained.lifter)
-        report = test(lifter, recipe, store)
-        _write(folder, recipe, store, lifter, report)
-        run = Run(
-            folder=folder,
-            run_id=run_id,
-            store_url=store_url,
-            report=report,
-            steps_per_second=trained.steps_per_second,
-        )
-        _publish(folder / "run.json", json.dumps({"run_id": run_id, "store_url": store_url}, indent=1))
-        log = RunLog(tracking, run_id)
-        log.log(recipe.fit.steps, {f"test/{name}": value for name, value in metrics(report).items()})
-        log.flush()
-        kept = ("report.json", "table.md", "table.html", "curves.png", "package")
-        log_files(tracking, run_id, [folder / name for name in kept])
-    except BaseException as error:
-        finish(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    finish(tracking, run_id)
-    return run
+        try:
+            speed = _train_and_test(job, store, tracking, address)
+        except BaseException as error:
+            finish(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        finish(tracking, run_id)
+        publish(folder / FINISHED, json.dumps({"run_id": run_id, "store_url": store_url}, indent=1))
+        return dataclasses.replace(Run.open(folder), steps_per_second=speed)
+
+
+def _train_and_test(job: Job, store: Store, tracking: Tracking, address: str | None) -> float:
+    """Everything of a run but its end; steps per second."""
+    recipe, folder = job.recipe, job.run_dir
+    trained = train(job, address)
+    lifter = build_lifter(recipe.task.lifter, load_memory(store, recipe.roles.memory).canonical_m)
+    lifter.load_state_dict(trained.lifter)
+    report = test(lifter, recipe, store)
+    _write(folder, recipe, store, lifter, report)
+    log = RunLog(tracking, job.run_id)
+    log.log(recipe.fit.steps, {f"test/{name}": value for name, value in metrics(report).items()})
+    log.flush()
+    kept = ("report.json", "table.md", "table.html", "curves.png", "package")
+    log_files(tracking, job.run_id, [folder / name for name in kept])
+    return trained.steps_per_second
 
 
 def test(lifter: nn.Module, recipe: LiftingRecipe, store: Store) -> Report:
@@ -126,15 +98,16 @@ def _write(folder: Path, recipe: LiftingRecipe, store: Store, lifter: nn.Module,
         lifter=recipe.task.lifter,
         recipe=recipe.name,
         store_hash=store.hash,
+        sequences={role: tuple(sorted(names)) for role, names in check_roles(store, recipe.roles).items()},
         licences=store.manifest.licences,
         protocol=f"{report.protocol} ({report.protocol_hash})",
         metrics=metrics(report),
     )
     save_package(folder / "package", lifter, card)
     table = error_table([report])
-    _publish(folder / "table.md", render_markdown(table))
-    _publish(folder / "table.html", render_html(table))
-    _publish(folder / "report.json", report.to_json())
+    publish(folder / "table.md", render_markdown(table))
+    publish(folder / "table.html", render_html(table))
+    publish(folder / "report.json", report.to_json())
     training_curves(folder / "curves.png", {recipe.name: logged(folder)})
 
 
@@ -143,10 +116,11 @@ def logged(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def _publish(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+@dataclass(frozen=True, kw_only=True)
+class _Recipe(LiftingRecipe):
+    """A recipe as flags: its own name is none, for --name is the run's."""
+
+    name: tyro.conf.Suppress[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,27 +143,29 @@ class Arguments:
     mlflow: Path = Path("mlflow")
     workers: int = 2
     address: str | None = None
-    recipe: Annotated[LiftingRecipe, tyro.conf.arg(name="")]
+    recipe: Annotated[_Recipe, tyro.conf.arg(name="")]
 
 
 def parse(argv: Sequence[str]) -> Arguments:
     """RECIPE and its flags."""
+    known = f"recipes: {', '.join(RECIPES)}"
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"usage: aign train RECIPE --store URL ...   (aign train RECIPE --help tells its flags)\n\n{known}")
+        raise SystemExit(0)
     if not argv or argv[0].startswith("-"):
-        from aign.recipes import RECIPES
-
-        raise UserError(f"name a recipe first: aign train RECIPE --store URL; recipes: {', '.join(RECIPES)}")
-    chosen = recipe_named(argv[0])
+        raise UserError(f"name a recipe first: aign train RECIPE --store URL; {known}")
     marker: Any = tyro.MISSING
-    default = Arguments(store=marker, recipe=chosen)
-    return tyro.cli(Arguments, prog=f"aign train {argv[0]}", default=default, args=list(argv[1:]))
+    default = Arguments(store=marker, recipe=_Recipe(**vars(recipe_named(argv[0]))))
+    return parse_over(default, f"aign train {argv[0]}", argv[1:])
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     args = parse(argv)
-    folder = (args.runs / (args.name or args.recipe.name)).absolute()
-    tracking = open_tracking(args.mlflow)
-    run = run_recipe(args.recipe, absolute(args.store), folder, tracking, args.workers, args.address)
+    recipe = LiftingRecipe(**vars(args.recipe))
+    folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
+    run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
     console = Console()
     console.print(render_rich(error_table([run.report]), width=console.width))
-    print(f"run {folder} ({run.steps_per_second:.0f} steps/s); next: aign register {folder} --name lifting")
+    speed = f"{run.steps_per_second:.0f} steps/s" if run.steps_per_second else "finished before"
+    print(f"run {folder} ({speed}); next: aign register {folder} --name lifting")

@@ -1,10 +1,30 @@
-"""What every test needs: a fixed seed and one thread, so that a failure comes again."""
+"""What every test needs: a fixed seed and one thread, so that a failure comes again; and one small real store."""
 
 import pytest
 import torch
+
+from aign.data.datasets.job import run
+from aign.data.sources import plan
+from aign.data.store import Manifest, Quarantined, Store, commit
 
 
 @pytest.fixture(autouse=True)
 def _repeatable():
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+def build_demo_store(url: str) -> Store:
+    """The embedded motions as `aign preprocess demo-motions` makes them, without Ray."""
+    torch.set_num_threads(1)
+    results = [run(job, url, number) for number, job in enumerate(plan("demo-motions"))]
+    assert not any(isinstance(result, Quarantined) for result in results), results
+    records = [record for result in results for record in result]
+    commit(url, Manifest(skeleton="h36m17", num_joints=17).updated(records))
+    return Store.open(url)
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory) -> Store:
+    """The store of the 20 embedded motions, made once; nobody may change it."""
+    return build_demo_store(str(tmp_path_factory.mktemp("demo") / "store"))

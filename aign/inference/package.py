@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from aign import __version__
+from aign.data.store import Selection
 from aign.framework.errors import UserError
 from aign.tasks.lifting import LifterConfig, build_lifter
 from aign.tasks.lifting.nets import LIFTERS
@@ -36,6 +37,7 @@ class ModelCard:
         lifter: its network.
         recipe: name of the recipe.
         store_hash: of the store it was trained on.
+        sequences: of that store, by role: memory, labelled, unlabelled, validation, test.
         licences: of everything it was trained on; they reach the weights.
         protocol: id and hash of the protocol of `metrics`.
         metrics: on the test role of that store, by name, millimetres.
@@ -45,10 +47,21 @@ class ModelCard:
     lifter: LifterConfig
     recipe: str
     store_hash: str
+    sequences: Mapping[str, tuple[str, ...]]
     licences: tuple[str, ...]
     protocol: str
     metrics: Mapping[str, float]
     version: str = __version__
+
+    def role(self, name: str) -> Selection:
+        """The clips that played a part in the model's making or judging.
+
+        Raises:
+            UserError: there was no such part.
+        """
+        if name not in self.sequences:
+            raise UserError(f"the model of recipe {self.recipe} had no {name} clips; it had {sorted(self.sequences)}")
+        return Selection(sequences=tuple(self.sequences[name]))
 
 
 def save_package(folder: Path, lifter: nn.Module, card: ModelCard) -> None:
@@ -71,11 +84,17 @@ def load_card(folder: Path) -> ModelCard:
         # Before anything is made of them: sizes are bounded here.
         wrong = _wrong_field(data, lifter) if number == FORMAT else f"format {number}; allowed is {FORMAT}"
         if wrong is None:
-            return ModelCard(lifter=LifterConfig(**lifter), **{**data, "licences": tuple(data["licences"])})
+            return ModelCard(lifter=LifterConfig(**lifter), **_with_tuples(data))
     # ValueError: neither JSON nor text; RecursionError: JSON made to break its reader.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder} is not a packaged lifter: {error}; it needs {WEIGHTS} and {CARD}") from error
     raise UserError(f"{folder / CARD} has {wrong}")
+
+
+def _with_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists back to tuples."""
+    sequences = {role: tuple(names) for role, names in data["sequences"].items()}
+    return {**data, "licences": tuple(data["licences"]), "sequences": sequences}
 
 
 def _wrong_field(data: Mapping[str, Any], lifter: Mapping[str, Any]) -> str | None:
@@ -83,6 +102,11 @@ def _wrong_field(data: Mapping[str, Any], lifter: Mapping[str, Any]) -> str | No
     licences, metrics = data["licences"], data["metrics"]
     if not isinstance(licences, list) or not all(isinstance(t, str) for t in (*(data[n] for n in _TEXTS), *licences)):
         return f"{', '.join(_TEXTS)} or licences that are no text"
+    sequences = data["sequences"]
+    if not isinstance(sequences, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in sequences.values()
+    ):
+        return "sequences that are no lists of texts by role"
     if not isinstance(metrics, dict) or not all(isinstance(v, float) for v in metrics.values()):
         return "metrics that are no numbers"
     if lifter["kind"] not in LIFTERS:

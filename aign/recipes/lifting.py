@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ class Training:
 
 
 def check_roles(store: Store, roles: Roles) -> dict[str, frozenset[str]]:
-    """Sequences of every role, after proving that memory, labelled, unlabelled and test share none with one another.
+    """Sequences of every role, after proving that no two roles share one.
 
     Raises:
         UserError: two roles share a sequence, or one is empty.
@@ -92,11 +93,8 @@ def check_roles(store: Store, roles: Roles) -> dict[str, frozenset[str]]:
         "test": ("keypoints", "labels"),
     }
     found = {name: store.sequences(tables[name], role) for name, role in vars(roles).items() if role is not None}
-    seen = found.get("labelled", frozenset()) | found.get("unlabelled", frozenset())
-    check_disjoint(found["memory"], seen)
-    check_disjoint(found["memory"] | seen, found["test"])
-    check_disjoint(found["memory"] | seen, found["validation"])
-    check_disjoint(found.get("labelled", frozenset()), found.get("unlabelled", frozenset()))
+    for (one, its), (other, others) in combinations(found.items(), 2):
+        check_disjoint(its, others, (one, other))
     return found
 
 

@@ -132,7 +132,7 @@ def test_keypoints_labels_memory_and_rig_agree(demo_store):
         lens = Pinhole.of(
             torch.from_numpy(clips.arrays["intrinsics_px"][i]), torch.from_numpy(clips.arrays["distortion"][i])
         )
-        px = project(torch.from_numpy(cam).reshape(-1, 3), lens).reshape(cam.shape[:2] + (2,)).numpy()
+        px = project(torch.from_numpy(cam).reshape(-1, 3), lens).reshape((*cam.shape[:2], 2)).numpy()
         seen = clips.arrays["kp2d_conf"][mine] > 0
         np.testing.assert_allclose(px[seen], clips.arrays["kp2d_px"][mine][seen], atol=0.01)
 

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from aign.data.datasets.rig import ANYWHERE, H36M_INTRINSICS, NEAREST_M, STUDIO, h36m_camera, looking_at, placed_rig, see
+from aign.data.datasets.rig import (
+    ANYWHERE,
+    H36M_INTRINSICS,
+    NEAREST_M,
+    STUDIO,
+    h36m_camera,
+    looking_at,
+    placed_rig,
+    see,
+)
 from aign.geometry.camera import Rigid
 
 
@@ -23,7 +32,9 @@ def test_convention_a_camera_looks_at_its_target_level_and_right_side_up():
     assert right[2] == pytest.approx(0.0)
     assert down[2] < 0, "down in the picture is down in the world"
     # Standing on -y and looking along +y, world +x is on the right.
-    np.testing.assert_allclose(looking_at(np.array([0.0, -5, 1]), np.array([0.0, 0, 1])), [[1, 0, 0], [0, 0, -1], [0, 1, 0]])
+    np.testing.assert_allclose(
+        looking_at(np.array([0.0, -5, 1]), np.array([0.0, 0, 1])), [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    )
 
 
 @pytest.mark.parametrize("placement", [STUDIO, ANYWHERE])

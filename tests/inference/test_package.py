@@ -14,6 +14,7 @@ MODEL = ModelCard(
     lifter=CONFIG,
     recipe="lifting-demo",
     store_hash="s" * 64,
+    sequences={"memory": ("demo/run",), "test": ("demo/walk", "demo/jump")},
     licences=("Apache-2.0", "zlib"),
     protocol="open/x p1",
     metrics={"mpjpe_mm": 80.25},

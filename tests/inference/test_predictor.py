@@ -16,7 +16,9 @@ def predictor(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("predictor") / "package"
     config = LifterConfig(components=5, width=32, blocks=1)
-    card = ModelCard(lifter=config, recipe="r", store_hash="s", licences=("MIT",), protocol="p", metrics={})
+    card = ModelCard(
+        lifter=config, recipe="r", store_hash="s", sequences={}, licences=("MIT",), protocol="p", metrics={}
+    )
     save_package(folder, build_lifter(config, 0.3 * torch.randn(50, 17, 3)), card)
     return LiftingPredictor.of(folder)
 

@@ -19,6 +19,7 @@ CARD = ModelCard(
     lifter=LifterConfig(components=5, width=32, blocks=1),
     recipe=FACTS.recipe,
     store_hash=FACTS.store_hash,
+    sequences={"test": ("demo/walk",)},
     licences=FACTS.licences,
     protocol="open/x p1",
     metrics={"mpjpe_mm": 80.0},

@@ -1,0 +1,82 @@
+"""Which loader reads what, and what is said where none does."""
+
+from pathlib import Path
+
+import pytest
+
+from aign.data import sources
+from aign.data.datasets.h36m_npz import H36mNpz
+from aign.data.datasets.motion_clips import MotionClip
+from aign.data.sources import SourceOptions, detect, plan
+from aign.framework.errors import UserError
+from tests.data.test_h36m_npz import motion, save
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("walk.bvh",), "motion"),
+        (("deep/down/walk.BVH",), "motion"),
+        (("amass.npz",), "motion"),
+        (("a.mp4",), "video"),
+        (("a.MOV", "calibration.qca.txt"), "video"),
+        (("a.mp4", "walk.bvh"), "video"),
+        (("data_3d_h36m.npz",), "h36m"),
+        (("x/data_3d_h36m.npz", "a.mp4", "other.npz"), "h36m"),
+    ],
+)
+def test_a_folder_is_read_as_what_is_in_it(names, kind, tmp_path):
+    files = [touch(tmp_path / "folder" / name) for name in names]
+    assert detect(tmp_path / "folder") == kind
+    if len(files) == 1:
+        assert detect(files[0]) == kind
+
+
+def test_every_kind_has_a_loader():
+    assert {"motion", "h36m", "video"} == set(sources.PLANS)
+
+
+@pytest.mark.parametrize("names", [(), ("notes.md", "picture.png")])
+def test_nothing_to_read_says_what_could_be(names, tmp_path):
+    for name in names:
+        touch(tmp_path / name)
+    with pytest.raises(UserError, match=r"nothing to read in .*; allowed: .mp4, .*data_3d_h36m.npz"):
+        plan(str(tmp_path))
+
+
+def test_what_is_not_there_is_said_with_the_embedded_names():
+    with pytest.raises(UserError, match="no such file or folder: nowhere; or give demo-motions or demo-videos"):
+        plan("nowhere")
+
+
+def test_the_embedded_motions_are_twenty_sound_jobs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs = plan("demo-motions")
+    assert len(jobs) == len({job.source for job in jobs}) == 20
+    assert all(isinstance(job, MotionClip) for job in jobs)
+    assert [j.provenance().hash for j in plan("demo-motions")] == [j.provenance().hash for j in jobs]
+
+
+def test_the_kind_can_be_told(tmp_path):
+    touch(tmp_path / "a.mp4")
+    touch(tmp_path / "walk.bvh")
+    (job,) = plan(str(tmp_path), "motion")
+    assert job.source == str(tmp_path / "walk.bvh")
+    with pytest.raises(UserError, match="no file"):
+        plan(str(tmp_path), "h36m")
+
+
+def test_options_reach_their_loader_and_no_other(tmp_path):
+    save(tmp_path / "data_3d_h36m.npz", positions_3d={"S1": {"Walking": motion(12)}})
+    (plain,) = plan(str(tmp_path))
+    assert isinstance(plain, H36mNpz)
+    with pytest.raises(UserError, match=r"no data_2d_h36m_mine\.npz beside data_3d_h36m\.npz"):
+        plan(str(tmp_path), options=SourceOptions(keypoints="mine"))
+    with pytest.raises(UserError, match="--keypoints mine is for the h36m data set; demo-motions is read as motion"):
+        plan("demo-motions", options=SourceOptions(keypoints="mine"))

@@ -1,0 +1,145 @@
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from aign.framework.errors import UserError
+from aign.recipes import RECIPES, recipe
+from aign.recipes.lifting import Roles, forward, interpreter, lifting_demo, lifting_h36m
+from aign.tasks.lifting import GAMES
+from aign.tasks.lifting.nets import LIFTERS
+from aign.training import LocalHooks, fit
+from aign.training.identity import flatten
+from pipelines.train import test as judge
+from tests.training.runs import prepare, small
+
+MOST_LEAVES = 60
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_recipe_is_what_it_is_called_and_small(name):
+    made = recipe(name)
+    assert made.name == name
+    assert len(flatten(made)) <= MOST_LEAVES
+    assert made == recipe(name), "a recipe is a value"
+    assert made.task.lifter.kind in LIFTERS
+    assert made.task.game in GAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lifting-dmo", "did you mean lifting-demo"),
+        ("lifting-h36m-foward", "did you mean lifting-h36m-forward"),
+        ("xyzzy", "allowed: lifting-demo, "),
+    ],
+)
+def test_an_unknown_recipe_is_refused_with_what_is_near(name, hint):
+    with pytest.raises(UserError, match=hint) as refused:
+        recipe(name)
+    assert repr(name) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("base", [lifting_demo(), lifting_h36m()])
+def test_baselines_are_the_same_problem_with_other_weights(base):
+    supervised = base.task.weights["supervised"]
+    only, style = forward(base), interpreter(base)
+    assert {n: w for n, w in only.task.weights.items() if w} == {"supervised": supervised}
+    assert {n: w for n, w in style.task.weights.items() if w} == {
+        "supervised": supervised,
+        "reprojection": base.task.weights["reprojection"],
+    }
+    assert only.task.weights.keys() == style.task.weights.keys() == base.task.weights.keys()
+    assert only.unlabelled_batch == 0
+    assert style.unlabelled_batch == base.unlabelled_batch > 0
+    assert all(w > 0 for w in base.task.weights.values())
+    for made in (only, style):
+        same = dataclasses.replace(made, name=base.name, task=base.task, unlabelled_batch=base.unlabelled_batch)
+        assert same == base
+
+
+# What is read: every leaf of the recipe changes something, or it would be a flag that does nothing.
+
+
+class Spy(dict):
+    """A mapping that notes which of its keys were asked for."""
+
+    def __init__(self, content, note):
+        super().__init__(content)
+        self.note = note
+
+    def __getitem__(self, key):
+        self.note(key)
+        return super().__getitem__(key)
+
+
+def objects(value, prefix="") -> Iterator[tuple[str, object]]:
+    """Every nested dataclass with its dotted path."""
+    yield prefix, value
+    for field in dataclasses.fields(value):
+        inner = object.__getattribute__(value, field.name)
+        if dataclasses.is_dataclass(inner):
+            yield from objects(inner, f"{prefix}.{field.name}" if prefix else field.name)
+
+
+def watched(value, monkeypatch) -> set[str]:
+    """Leaves of a recipe that are read from now on, by name; fills as the recipe is used."""
+    read: set[str] = set()
+    paths = {id(inner): path for path, inner in objects(value)}
+    leaves = set(flatten(value))
+
+    def note(path: str) -> None:
+        if path in leaves:
+            read.add(path)
+
+    def spying(self, name):
+        path = paths.get(id(self))
+        if path is not None:
+            note(f"{path}.{name}" if path else name)
+        return object.__getattribute__(self, name)
+
+    for kind in {type(inner) for _, inner in objects(value)}:
+        monkeypatch.setattr(kind, "__getattribute__", spying)
+    weights = Spy(value.task.weights, lambda key: note(f"task.weights.{key}"))
+    object.__setattr__(value.task, "weights", weights)
+    return read
+
+
+def unshared(value):
+    """A copy in which no two parts are the same object, so that a read is of one path."""
+    changes = {
+        f.name: unshared(getattr(value, f.name))
+        for f in dataclasses.fields(value)
+        if dataclasses.is_dataclass(getattr(value, f.name))
+    }
+    return dataclasses.replace(value, **changes)
+
+
+def test_every_leaf_is_read_by_a_run(demo_store, tmp_path, monkeypatch):
+    made = unshared(small(steps=2))
+    leaves = set(flatten(made))
+    read = watched(made, monkeypatch)
+    hooks = LocalHooks(tmp_path)
+    training = prepare(made, demo_store, hooks)
+    result = fit(training.aign, training.feed, made.fit, hooks, training.validate, {})
+    training.feed.close()
+    judge(result.ema, made, demo_store)
+    assert leaves - read == set(), "flags that do nothing"
+
+
+def test_the_spy_sees_a_leaf_that_nobody_reads(monkeypatch):
+    made = unshared(small())
+    leaves = set(flatten(made))
+    read = watched(made, monkeypatch)
+    assert not read
+    assert made.task.weights["pose"] >= 0
+    assert made.fit.lr > 0
+    assert read == {"task.weights.pose", "fit.lr"}
+    assert len(leaves) > 40
+
+
+def test_every_role_is_a_selection_or_nobody():
+    for made in map(recipe, RECIPES):
+        assert {f.name for f in dataclasses.fields(Roles)} == set(vars(made.roles))
+        assert made.roles.memory != made.roles.test
