@@ -115,7 +115,8 @@ def machine() -> str:
 def table(where: str, rows: list[tuple[str, list[float]]]) -> list[str]:
     middle = {name: statistics.median(values) for name, values in rows}
     ratio = middle["Ray Train, 1 worker"] / middle["LocalHooks, 1 thread"]
-    lead = middle["loader alone"] / middle["LocalHooks, 2 threads"]
+    # Against the fastest step seen: a neighbour on a core slows two threads down far more than one.
+    lead = middle["loader alone"] / max(dict(rows)["LocalHooks, 2 threads"])
     return [
         "# Ray Train against a plain loop, and the loader against the step",
         "",
@@ -126,7 +127,7 @@ def table(where: str, rows: list[tuple[str, list[float]]]) -> list[str]:
         *(f"| {name} | {middle[name]:,.1f} | {min(values):,.1f} to {max(values):,.1f} |" for name, values in rows),
         "",
         f"One Ray worker reaches {ratio:.1%} of LocalHooks (wanted: at least {RAY_TARGET:.0%}); "
-        f"the loader alone delivers {lead:.0f}x what the 2-thread step consumes (wanted: at least {LOADER_TARGET:.0f}x"
+        f"the loader alone delivers {lead:.0f}x what the fastest 2-thread run consumes (wanted: at least {LOADER_TARGET:.0f}x"
         ").",
         "",
         f"Recipe lifting-demo (batch 64 labelled + 192 unlabelled), {STEPS} steps, {REPEATS} repeats in turn.",
