@@ -127,8 +127,8 @@ def table(where: str, rows: list[tuple[str, list[float]]]) -> list[str]:
         *(f"| {name} | {middle[name]:,.1f} | {min(values):,.1f} to {max(values):,.1f} |" for name, values in rows),
         "",
         f"One Ray worker reaches {ratio:.1%} of LocalHooks (wanted: at least {RAY_TARGET:.0%}); "
-        f"the loader alone delivers {lead:.0f}x what the fastest 2-thread run consumes (wanted: at least {LOADER_TARGET:.0f}x"
-        ").",
+        f"the loader alone delivers {lead:.0f}x what the fastest 2-thread run consumes "
+        f"(wanted: at least {LOADER_TARGET:.0f}x).",
         "",
         f"Recipe lifting-demo (batch 64 labelled + 192 unlabelled), {STEPS} steps, {REPEATS} repeats in turn.",
     ]

@@ -1,6 +1,5 @@
 """Files that appear under their name only when they are whole."""
 
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ def published(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the folder cannot be written; whatever `path` was before is untouched and nothing is left over.
     """
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    # Always the same name: what a killed process left half-written, its successor overwrites.
+    temporary = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

@@ -3,13 +3,13 @@
 import io
 import os
 import pickle
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aign.data.publish import published
 from aign.framework.errors import UserError
 
 REQUIRED = {"step", "config"}
@@ -17,20 +17,17 @@ REQUIRED = {"step", "config"}
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, strings and containers of them under a temporary name, then publish."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    """Write tensors, numbers, strings and containers of them; the file before it stays until the new one is whole.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
     content = io.BytesIO()  # torch.save hides a full disk behind a RuntimeError of its own
     torch.save(dict(state), content)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write checkpoint {path}: {error.strerror}; the one before it is untouched") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with published(path) as unfinished, unfinished.open("wb") as file:
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_state(path: Path) -> dict[str, Any]:

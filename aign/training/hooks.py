@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from aign.data.publish import published
 from aign.framework.errors import UserError
 from aign.training.checkpoint import load_state, save_state
 
@@ -102,6 +103,5 @@ class LocalHooks:
         path = self.run_dir / LOG
         if path.exists():
             kept = [line for line in logged_lines(self.run_dir) if json.loads(line)["step"] <= step]
-            unfinished = path.with_name(f".{path.name}")
-            unfinished.write_text("".join(kept))
-            unfinished.replace(path)
+            with published(path) as unfinished:
+                unfinished.write_text("".join(kept))
