@@ -1,11 +1,16 @@
 """What every test needs: a fixed seed and one thread, so that a failure comes again; and one small real store."""
 
+import signal
+
 import pytest
 import torch
 
 from aign.data.datasets.job import run
 from aign.data.sources import plan
 from aign.data.store import Manifest, Quarantined, Store, commit
+
+# A runner that was started in the background ignores SIGINT, and so would every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
