@@ -14,10 +14,9 @@ from aign.data.store import Store
 from aign.inference.predictor import LiftingPredictor
 from aign.inference.report import DemoReport, Entry, LiftedClip, write_report
 from aign.inference.video import VideoView, lift_views, read_views, save_joints, write_view
-from aign.registry import models
-from aign.registry.tracking import open_tracking
 from infra.storage import absolute
 from pipelines.arguments import parse
+from pipelines.evaluate import package_folder
 from pipelines.preprocess import preprocess, tell
 
 
@@ -38,13 +37,6 @@ class Arguments:
     out: Path = Path("capture")
     mlflow: Path = Path("mlflow")
     address: str | None = None
-
-
-def package_of(model: str, mlflow: Path) -> Path:
-    """The package folder of a registered model, or the folder itself."""
-    if not model.startswith("models:/"):
-        return Path(model).expanduser()
-    return models.pull(open_tracking(mlflow), model, mlflow / "pulled")
 
 
 def view_name(view: VideoView) -> str:
@@ -73,7 +65,7 @@ def capture(args: Arguments) -> Path:
     Raises:
         UserError: no such model, no usable video, or the folder cannot be written.
     """
-    predictor = LiftingPredictor.of(package_of(args.model, args.mlflow))
+    predictor = LiftingPredictor.of(package_folder(args.model, args.mlflow))
     assets.pull(["pose"])
     store_url = absolute(str(args.out / "store"))
     tell(preprocess(plan(args.video, "video"), store_url, args.address), store_url)

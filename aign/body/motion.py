@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import roma
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from aign.framework.errors import UserError
@@ -43,12 +43,6 @@ def skin_translation(trans_m: Float[Tensor, "t 3"], rest_pelvis_m: Float[Tensor,
     return trans_m - rest_pelvis_m
 
 
-def _mirror_joints() -> Int[np.ndarray, " 24"]:
-    flip = {"l": "r", "r": "l"}
-    twins = [flip[j[0]] + j[1:] if j[:2] in {"l_", "r_"} else j for j in SMPL24.joints]
-    return np.array([SMPL24.joints.index(t) for t in twins])
-
-
 def mirror(motion: Motion) -> Motion:
     """The motion seen in a mirror: left and right swap, x changes sign.
 
@@ -58,7 +52,7 @@ def mirror(motion: Motion) -> Motion:
     return replace(
         motion,
         name=f"{motion.name}-mirrored",
-        rotmats=motion.rotmats[:, _mirror_joints()] * np.outer(sign, sign),
+        rotmats=motion.rotmats[:, list(SMPL24.mirrored)] * np.outer(sign, sign),
         trans_m=motion.trans_m * sign,
     )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aign.evaluation.lifting import Method
 from aign.geometry.camera import Pinhole
-from aign.geometry.rotation import from_axis_angle
+from aign.geometry.rotation import from_6d, from_axis_angle
 from aign.tasks.lifting.nets import FACING
 from aign.tasks.lifting.observation import observe
 
@@ -17,7 +17,7 @@ CHUNK = 1024
 
 def mean_pose(canonical_m: Float[Tensor, "n 17 3"]) -> Method:
     """The memory's mean canonical pose, upright and facing the camera, whatever is seen."""
-    mean = canonical_m.mean(0) @ _upright().mT
+    mean = canonical_m.mean(0) @ from_6d(torch.tensor(FACING)).mT
 
     def method(kp2d_px: Tensor, conf: Tensor, camera: Pinhole) -> Tensor:
         _, rot = observe(kp2d_px, conf, camera)
@@ -36,7 +36,7 @@ def nearest_pose(canonical_m: Float[Tensor, "n 17 3"], poses: int = 256, yaws: i
     turn = torch.zeros(yaws, 3)
     turn[:, 1] = torch.arange(yaws) * (2 * math.pi / yaws)
     turned = canonical_m[keep].unsqueeze(1) @ from_axis_angle(turn).mT.unsqueeze(0)
-    bank = (turned @ _upright().mT).flatten(0, 1)
+    bank = (turned @ from_6d(torch.tensor(FACING)).mT).flatten(0, 1)
 
     def method(kp2d_px: Tensor, conf: Tensor, camera: Pinhole) -> Tensor:
         seen, rot = observe(kp2d_px, conf, camera)
@@ -47,11 +47,6 @@ def nearest_pose(canonical_m: Float[Tensor, "n 17 3"], poses: int = 256, yaws: i
         return bank[torch.cat(best)] @ rot
 
     return method
-
-
-def _upright() -> Float[Tensor, "3 3"]:
-    columns = torch.tensor(FACING)
-    return torch.stack((columns[:3], columns[3:], torch.linalg.cross(columns[:3], columns[3:])), dim=-1)
 
 
 def _nearest(bank: Float[Tensor, "m 17 2"], seen: Float[Tensor, "b 17 2"], conf: Float[Tensor, "b 17"]) -> Tensor:
