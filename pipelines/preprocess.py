@@ -10,10 +10,10 @@ import ray
 import tyro
 from rich.console import Console
 
-from aign.data.datasets.job import Job, run
+from aign.data.datasets.job import Job, run, tables_of
 from aign.data.progress import progress
 from aign.data.sources import Dataset, SourceOptions, plan
-from aign.data.store import Manifest, PartRecord, Quarantined, commit, find_manifest, writing
+from aign.data.store import Manifest, PartRecord, Provenance, Quarantined, commit, find_manifest, writing
 from aign.data.store.files import remove_orphans
 from aign.framework.errors import UserError
 from infra.cluster import cluster, cpus
@@ -38,9 +38,8 @@ class Preprocessed:
 
 
 def _is_done(job: Job, manifest: Manifest, numbers: Mapping[str, int]) -> bool:
-    wanted = job.provenance().hash
-    made = {p.table for p in manifest.parts if p.part == numbers[job.source] and p.provenance.hash == wanted}
-    return {table for group in job.table_groups for table in group} <= made
+    made = {(p.table, p.provenance.hash) for p in manifest.parts if p.part == numbers[job.source]}
+    return all((table, job.provenance(table).hash) in made for table in tables_of(job))
 
 
 def _numbers(jobs: Sequence[Job], manifest: Manifest) -> dict[str, int]:
@@ -85,16 +84,20 @@ def _result(reference: Any, job: Job) -> Result:
         raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         died = f"{job.source}: its worker process died {RETRIES + 1} times ({type(error).__name__}); is it too large?"
-        return Quarantined(source=job.source, stage=job.provenance().stages[-1].name, error=died)
+        return Quarantined(source=job.source, stage=_origin(job).stages[-1].name, error=died)
     return result
+
+
+def _origin(job: Job) -> Provenance:
+    return job.provenance(tables_of(job)[0])
 
 
 def _fitting(jobs: Sequence[Job], manifest: Manifest | None, url: str) -> Manifest:
     """The store's manifest, or a new one, once all jobs fit it: a store has one skeleton."""
-    shape = jobs[0].provenance()
+    shape = _origin(jobs[0])
     manifest = manifest or Manifest(skeleton=shape.skeleton, num_joints=shape.num_joints)
     for job in jobs:
-        got = job.provenance()
+        got = _origin(job)
         if (got.skeleton, got.num_joints) != (manifest.skeleton, manifest.num_joints):
             raise UserError(
                 f"{job.source} gives skeleton {got.skeleton}; store {url} holds {manifest.skeleton}, and a store "

@@ -12,11 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # The smallest and largest side of the box round a body, in metres: a crouching child to a jump with raised arms.
 BODY_EXTENT_M = (0.2, 4.0)
 ROTATION_TOLERANCE = 1e-3
+MAX_ANGLE_RAD = 4 * math.pi
 
 Check = Callable[[np.ndarray, np.ndarray | None], tuple[int, str] | None]
 """(values of one column, its validity column) -> None, or the index of the first bad item and what is wrong with it."""
@@ -180,24 +181,75 @@ def intrinsics_origin(values: np.ndarray, _: np.ndarray | None) -> tuple[int, st
     return index, f"got {str(values[index])!r}; allowed are 'calibration' and 'assumed'"
 
 
-def jpeg(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
-    """Refuse bytes that do not start as a JPEG file does."""
-    for index, data in enumerate(values):
-        if not data.startswith(b"\xff\xd8\xff"):
-            return index, f"got {len(data)} bytes that start with {data[:4].hex() or 'nothing'}; allowed are JPEG files"
-    return None
+def _starting_with(magic: bytes, what: str) -> Check:
+    def check(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
+        for index, data in enumerate(values):
+            if not data.startswith(magic):
+                start = data[:4].hex() or "nothing"
+                return index, f"got {len(data)} bytes that start with {start}; allowed are {what} files"
+        return None
+
+    check.__name__ = what
+    return check
+
+
+jpeg = _starting_with(b"\xff\xd8\xff", "JPEG")
+png = _starting_with(b"\x89PNG\r\n\x1a\n", "PNG")
+
+
+def ordered_box(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
+    """Refuse boxes [n, 4] (x0, y0, x1, y1) that enclose nothing."""
+    bad: np.ndarray = np.any(values[:, 2:] <= values[:, :2], axis=1)
+    if not bad.any():
+        return None
+    index = _first(bad)
+    return index, f"got {values[index].tolist()}; allowed are x0 < x1, y0 < y1"
+
+
+def rotation_vectors(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
+    """Refuse axis-angle vectors [n, J, 3] longer than two turns: they are degrees, or no rotations."""
+    angle: np.ndarray = np.sqrt((values**2).sum(axis=-1))
+    bad = angle > MAX_ANGLE_RAD
+    if not bad.any():
+        return None
+    index = _first(bad)
+    return (
+        index,
+        f"got a turn of {angle[index].max():.4g} rad; allowed is up to {MAX_ANGLE_RAD:.4g} (are these degrees?)",
+    )
+
+
+def signs(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
+    """Refuse attributes that are neither +1 nor -1."""
+    bad = np.abs(values) != 1
+    if not bad.any():
+        return None
+    index = _first(bad)
+    return index, f"got {np.unique(values[index]).tolist()}; allowed are +1 and -1"
 
 
 def _image_size() -> Column:
     return Column(per="clip", shape=(2,), dtype="int32", checks=(positive,))
 
 
+def _per_frame_bytes(*checks: Check) -> Column:
+    return Column(per="frame", dtype="binary", checks=checks)
+
+
+def _figure() -> Column:
+    return Column(per="clip", shape=(), dtype="float32")
+
+
 TABLES: Mapping[str, Table] = {
     "frames": Table(
         columns={
-            "image_jpeg": Column(per="frame", dtype="binary", checks=(jpeg,)),
+            "image_jpeg": _per_frame_bytes(jpeg),
+            "time_s": Column(per="frame", dtype="float32"),
             "frame_size_px": _image_size(),  # w, h of the stored pictures
-            "image_size_px": _image_size(),  # w, h of the video they were made from: what *_px columns refer to
+            "image_size_px": _image_size(),  # w, h of the video they were cut from: what *_px columns refer to
+            # The part of the video's picture that the stored ones show: edges, the top-left corner at (-0.5, -0.5).
+            "crop_xyxy_px": Column(per="clip", shape=(4,), dtype="float32", checks=(ordered_box,)),
+            "frame_intrinsics_px": Column(per="clip", shape=(4,), dtype="float32", checks=(positive_focal,)),
         }
     ),
     "keypoints": Table(
@@ -227,5 +279,43 @@ TABLES: Mapping[str, Table] = {
             # Cameras that may watch such a world, unpaired with any picture of it.
             "rig_rot_world_to_cam": Column(per="clip", shape=("*", 9), dtype="float32", checks=(rotations,)),
         },
+    ),
+    # Byte columns are made and read by aign.data.pixels; all are in the pixels of the stored pictures.
+    "masks": Table(columns={"mask_png": _per_frame_bytes(png)}),  # 1 bit: the person
+    "parts": Table(columns={"parts_png": _per_frame_bytes(png)}),  # 8 bit: 0 background, 1..24 SMPL's parts
+    "flow": Table(columns={"flow_zst": _per_frame_bytes()}),  # frame t to t + 1
+    "flow_back": Table(columns={"flow_back_zst": _per_frame_bytes()}),  # frame t to t - 1
+    "depth": Table(columns={"depth_zst": _per_frame_bytes()}),  # millimetres along the optical axis
+    "body": Table(
+        columns={
+            "body_pose_rad": Column(per="frame", shape=(24, 3), dtype="float32", checks=(rotation_vectors,)),
+            "betas": Column(per="frame", shape=(10,), dtype="float32"),
+            "body_trans_cam_m": Column(per="frame", shape=(3,), dtype="float32"),
+            "body_model": Column(per="clip", dtype="string"),
+        }
+    ),
+    "visibility": Table(columns={"visible_bits": _per_frame_bytes()}),  # one bit a vertex
+    "quality": Table(
+        columns={
+            "keypoint_conf": _figure(),
+            "mask_agreement": _figure(),
+            "flow_consistency": _figure(),
+            "sharpness": _figure(),
+            "passed": Column(per="clip", dtype="bool"),
+            "reasons": Column(per="clip", dtype="string"),
+        }
+    ),
+    # One row is one picture.
+    "faces": Table(
+        columns={
+            "face_jpeg": _per_frame_bytes(jpeg),
+            "face_size_px": _image_size(),
+            "landmarks_px": Column(per="clip", shape=(5, 2), dtype="float32"),
+            "landmarks_valid": Column(per="clip", dtype="bool"),
+            "attributes": Column(per="clip", shape=("*",), dtype="int32", checks=(signs,)),
+            "attribute_names": Column(per="clip", dtype="string"),
+            "identity": Column(per="clip", dtype="int32"),
+            "partition": Column(per="clip", dtype="string"),
+        }
     ),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from aign.data.schema import TABLES
 from aign.data.store import Manifest, Provenance, Stage, commit, write_part
 
 J = 17
@@ -76,9 +77,33 @@ def memory_pose(rng: np.random.Generator, sequence: str, frames: int, rigs: int 
 def pictures(rng: np.random.Generator, sequence: str, camera: str, frames: int) -> dict[str, Any]:
     return key(sequence, camera, frames) | {
         "image_jpeg": [b"\xff\xd8\xff" + rng.bytes(int(rng.integers(10, 90))) for _ in range(frames)],
+        "time_s": np.arange(frames, dtype=np.float32) / 50,
         "frame_size_px": np.array([256, 256], np.int32),
         "image_size_px": np.array([1000, 1002], np.int32),
+        "crop_xyxy_px": np.array([100, 200, 500, 600], np.float32),
+        "frame_intrinsics_px": np.array([700, 700, 120, 130], np.float32),
     }
+
+
+MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
+
+
+def anything(table: str, rng: np.random.Generator, sequence: str, camera: str, frames: int) -> dict[str, Any]:
+    """A clip of any table whose checks random small numbers pass."""
+    clip = key(sequence, camera, frames)
+    for name, column in TABLES[table].columns.items():
+        items = frames if column.per == "frame" else int(rng.integers(1, 5)) if column.ragged else 1
+        shape = (items, *column.item_shape(J))
+        magic = next((MAGIC[c.__name__] for c in column.checks if c.__name__ in MAGIC), b"")
+        made: Any = {
+            "binary": lambda m=magic, n=items: [m + rng.bytes(int(rng.integers(10, 90))) for _ in range(n)],
+            "string": lambda: "some words",
+            "bool": lambda s=shape: np.ones(s, bool),
+            "int32": lambda s=shape: rng.choice([1], s).astype(np.int32),
+            "float32": lambda s=shape: rng.uniform(0, 1, s).astype(np.float32),
+        }[column.dtype]()
+        clip[name] = made[0] if column.per == "clip" and column.numeric and not column.ragged else made
+    return clip
 
 
 def pair_part(url: str, part: int, clips: Sequence[tuple[str, str, int]], seed: int = 0) -> Any:

@@ -67,9 +67,9 @@ def test_the_plan_is_one_job_a_clip_with_its_licence():
     assert len(jobs) == 20
     assert len({j.name for j in jobs}) == len({j.sha256 for j in jobs}) == 20
     assert all("zlib" in j.licence for j in jobs)
-    assert jobs[0].provenance().hash != jobs[1].provenance().hash
-    assert jobs[0].provenance().hash == plan(Path(EMBEDDED))[0].provenance().hash
-    assert dataclasses.replace(jobs[0], seed=1).provenance().hash != jobs[0].provenance().hash
+    assert jobs[0].provenance("labels").hash != jobs[1].provenance("labels").hash
+    assert jobs[0].provenance("labels").hash == plan(Path(EMBEDDED))[0].provenance("labels").hash
+    assert dataclasses.replace(jobs[0], seed=1).provenance("labels").hash != jobs[0].provenance("labels").hash
     assert jobs[0].source == f"{EMBEDDED}:{jobs[0].name}"
 
 

@@ -33,13 +33,13 @@ def test_every_column_has_an_arrow_type_and_packing(table: str) -> None:
 def test_adding_a_table_is_one_entry(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from aign.data import schema
 
-    masks = schema.Table(columns={"area_px": Column(per="frame", shape=(3,), dtype="int32", checks=(schema.positive,))})
-    monkeypatch.setitem(schema.TABLES, "masks", masks)
+    areas = schema.Table(columns={"area_px": Column(per="frame", shape=(3,), dtype="int32", checks=(schema.positive,))})
+    monkeypatch.setitem(schema.TABLES, "areas", areas)
     clip = samples.key("S1/Walking 1", "a", 4) | {"area_px": np.arange(1, 13, dtype=np.int32).reshape(4, 3)}
-    (record,) = write_part(str(tmp_path), 0, {"masks": [clip]}, samples.provenance())
+    (record,) = write_part(str(tmp_path), 0, {"areas": [clip]}, samples.provenance())
     assert record.frames == 4
-    with pytest.raises(UserError, match=r"masks\.area_px .*frame 0.*positive"):
-        write_part(str(tmp_path), 1, {"masks": [clip | {"area_px": np.zeros((4, 3), np.int32)}]}, samples.provenance())
+    with pytest.raises(UserError, match=r"areas\.area_px .*frame 0.*positive"):
+        write_part(str(tmp_path), 1, {"areas": [clip | {"area_px": np.zeros((4, 3), np.int32)}]}, samples.provenance())
 
 
 def test_millimetres_are_refused_with_a_hint(tmp_path: Any) -> None:

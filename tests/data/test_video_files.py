@@ -73,11 +73,11 @@ def test_plan_of_a_folder_is_one_job_a_video_of_whatever_depth(nets, tmp_path):
 def test_the_content_decides_the_provenance_and_so_do_the_net_and_the_calibration(nets, tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"one")
     (job,) = plan(tmp_path / "a.mp4")
-    first = job.provenance().hash
+    first = job.provenance("frames").hash
     (tmp_path / "a.mp4").write_bytes(b"two")
-    assert plan(tmp_path / "a.mp4")[0].provenance().hash != first
-    assert replace(job, nets="full").provenance().hash != first
-    assert replace(job, calibrated=assumed_camera("c", 10, 10)).provenance().hash != first
+    assert plan(tmp_path / "a.mp4")[0].provenance("frames").hash != first
+    assert replace(job, nets="full").provenance("frames").hash != first
+    assert replace(job, calibrated=assumed_camera("c", 10, 10)).provenance("frames").hash != first
 
 
 def test_a_calibration_makes_the_videos_one_motion(nets, tmp_path):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from aign.data.datasets.job import CLIP_FRAMES, Recording, calibration, cut
+from aign.data.datasets.job import CLIP_FRAMES, Recording, calibration, cut, picture_columns, whole_picture
 from aign.data.datasets.rig import placed_rig, see
 from aign.data.store import Manifest, Provenance, Stage, Store, commit, write_part
 from aign.geometry.camera import CalibratedCamera
@@ -57,11 +57,13 @@ def record(url: str, frames: int = CLIP_FRAMES + 9, kind: str = "h36m17", views:
         sight = see(camera, moving)
         seen = {"kp2d_px": sight.kp2d_px, "kp2d_conf": sight.inside.astype(np.float32)}
         keypoints += cut(RECORDING, camera.name, seen, calibration(camera))
-        sizes = {
-            "frame_size_px": np.array(PICTURE, np.int32),
-            "image_size_px": np.asarray(camera.image_size_px, np.int32),
+        size = camera.image_size_px
+        sizes = picture_columns(size, whole_picture(size), PICTURE, calibration(camera)["intrinsics_px"])
+        per_frame = {
+            "image_jpeg": [picture(f, number) for f in range(frames)],
+            "time_s": np.arange(frames, dtype=np.float32) / RECORDING.fps,
         }
-        pictures += cut(RECORDING, camera.name, {"image_jpeg": [picture(f, number) for f in range(frames)]}, sizes)
+        pictures += cut(RECORDING, camera.name, per_frame, sizes)
     provenance = Provenance(
         source_hashes=("x",),
         stages=(Stage(name="film", version="1", params={}),),

@@ -72,8 +72,8 @@ class Wrapped:
     def table_groups(self):
         return self.inner.table_groups
 
-    def provenance(self):
-        return self.inner.provenance()
+    def provenance(self, table):
+        return self.inner.provenance(table)
 
-    def clips(self):
-        return self.inner.clips()
+    def clips(self, wanted, stored):
+        return self.inner.clips(wanted, stored)

@@ -126,12 +126,12 @@ class Deadly(Wrapped):
     tally: Path
     times: int
 
-    def clips(self):
+    def clips(self, wanted, stored):
         tried = int(self.tally.read_text()) if self.tally.exists() else 0
         if tried < self.times:
             self.tally.write_text(str(tried + 1))
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.inner.clips()
+        return self.inner.clips(wanted, stored)
 
 
 def test_a_killed_worker_is_tried_again_and_the_store_is_the_same(ray_cluster, two, tmp_path):
@@ -156,7 +156,7 @@ def test_a_source_that_always_kills_its_worker_is_quarantined(ray_cluster, two, 
 class Buggy(Wrapped):
     """Has a mistake of ours in it."""
 
-    def clips(self):
+    def clips(self, wanted, stored):
         raise ZeroDivisionError("ours")
 
 
@@ -169,8 +169,8 @@ def test_a_bug_is_no_quarantine(ray_cluster, two, tmp_path):
 def test_another_skeleton_is_refused_before_anything_is_made(ray_cluster, two, tmp_path, no_ray):
     @dataclass(frozen=True, kw_only=True)
     class Other(Wrapped):
-        def provenance(self):
-            return replace(self.inner.provenance(), skeleton="blazepose33", num_joints=33)
+        def provenance(self, table):
+            return replace(self.inner.provenance(table), skeleton="blazepose33", num_joints=33)
 
     with pytest.raises(UserError, match=r"gives skeleton blazepose33.*holds h36m17.*another --store"):
         preprocess.preprocess([two[0], Other(inner=two[1])], str(tmp_path / "s"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +13,9 @@ import torch
 
 from aign.data.actions import canonical_action
 from aign.data.datasets.h36m_cameras import calibrate, read_metadata
-from aign.data.datasets.job import PRODUCER, Recording, labelled_views, stage
+from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
 from aign.data.datasets.rig import H36M_INTRINSICS, placed_rig
 from aign.data.store import Provenance
-from aign.data.store.writer import Clip
 from aign.framework.errors import UserError
 from aign.framework.safe_pickle import load_object_npz
 from aign.geometry.camera import CalibratedCamera
@@ -77,7 +76,7 @@ class H36mNpz:
         """Views of the cameras, and the memory."""
         return (("keypoints", "labels"), ("memory_pose",))
 
-    def provenance(self) -> Provenance:
+    def provenance(self, table: str) -> Provenance:
         """Hash of the files, the cameras and the keypoints."""
         name = self.detections.name if self.detections else "projection"
         return Provenance(
@@ -113,7 +112,7 @@ class H36mNpz:
         seed = zlib.crc32(f"{self.subject}/{self.action}".encode())
         return placed_rig((0, seed), (float(middle[0]), float(middle[1])), reach)
 
-    def clips(self) -> Mapping[str, Sequence[Clip]]:
+    def clips(self, wanted: Collection[str], stored: Stored) -> Made:
         """Keypoints, labels and memory of the sequence."""
         joints = self.joints_world_m()
         recording = Recording(
@@ -128,7 +127,7 @@ class H36mNpz:
         if detected is not None:
             # Detections may be longer than the motion capture; the common part is kept (protocols 3.5 b).
             detected = [d[:frames] for d in detected]
-        return labelled_views(recording, joints[:frames], self.rig(joints), detected)
+        return Made(tables=labelled_views(recording, joints[:frames], self.rig(joints), detected))
 
     def _detected(self) -> list[np.ndarray]:
         assert self.detections is not None

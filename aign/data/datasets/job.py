@@ -1,17 +1,18 @@
 """A unit of preprocessing: one source that becomes one part of each of its tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from aign import __version__
 from aign.data.datasets.rig import see
 from aign.data.store import PartRecord, Provenance, Quarantined, Stage, find_part, write_part
-from aign.data.store.writer import Clip
+from aign.data.store.reader import read_clips
+from aign.data.store.writer import Clip, checked_keys
 from aign.framework.errors import StorageError, UserError
 from aign.geometry.camera import CalibratedCamera
 
@@ -34,17 +35,55 @@ class Job(Protocol):
         """Tables it makes, grouped by which hold the same clips."""
         ...
 
-    def provenance(self) -> Provenance:
-        """What decides the content, without making it."""
+    def provenance(self, table: str) -> Provenance:
+        """What decides a table's content, without making it: a stage that a table does not depend on is not in it."""
         ...
 
-    def clips(self) -> Mapping[str, Sequence[Clip]]:
-        """The clips of every table.
+    def clips(self, wanted: Collection[str], stored: "Stored") -> "Made":
+        """The clips of the wanted tables; others may be there too and are not written.
+
+        Args:
+            wanted: tables that have to be made.
+            stored: those of this job's tables that are there already, for jobs that can start from them.
 
         Raises:
             UserError: the source cannot be used; it is quarantined with this message.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a job made.
+
+    Attributes:
+        tables: clips by table.
+        left_out: what the source also held and why it is not among the clips, a line each.
+    """
+
+    tables: Mapping[str, Sequence[Clip]]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """The tables of a job that its store already holds.
+
+    Attributes:
+        url: the store.
+        records: by table.
+    """
+
+    url: str
+    records: Mapping[str, PartRecord]
+
+    def clips(self, table: str) -> list[dict[str, Any]]:
+        """The clips of a stored table as they were written.
+
+        Raises:
+            UserError: the part is damaged.
+        """
+        return read_clips(self.url, self.records[table])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,28 +118,38 @@ def cut(
     return clips
 
 
+def tables_of(job: Job) -> list[str]:
+    """All tables a job makes."""
+    return [table for group in job.table_groups for table in group]
+
+
 def run(job: Job, store_url: str, part_number: int) -> tuple[PartRecord, ...] | Quarantined:
-    """Make a job's parts, or find them made; a source that cannot be used is quarantined.
+    """Make those of a job's parts that are not there; a source that cannot be used is quarantined.
 
     Raises:
         StorageError: the store cannot be written.
     """
-    provenance = job.provenance()
-    wanted = [table for group in job.table_groups for table in group]
-    found = find_part(store_url, part_number, wanted, provenance)
-    if set(found) == set(wanted):
-        return tuple(found[table] for table in wanted)
+    provenance = {table: job.provenance(table) for table in tables_of(job)}
+    found = {
+        name: record
+        for table, made_by in provenance.items()
+        for name, record in find_part(store_url, part_number, (table,), made_by).items()
+    }
+    wanted = [table for table in provenance if table not in found]
+    if not wanted:
+        return tuple(found[table] for table in provenance)
     try:
-        clips = job.clips()
-        return tuple(
-            record
-            for group in job.table_groups
-            for record in write_part(store_url, part_number, {table: clips[table] for table in group}, provenance)
-        )
+        made = job.clips(wanted, Stored(url=store_url, records=found))
+        for group in job.table_groups:
+            checked_keys({table: made.tables[table] for table in group if table in wanted})
+        for table in wanted:
+            clips = {table: made.tables[table]}
+            (found[table],) = write_part(store_url, part_number, clips, provenance[table], made.left_out)
+        return tuple(found[table] for table in provenance)
     except StorageError:
         raise
     except UserError as error:
-        return Quarantined(source=job.source, stage=provenance.stages[-1].name, error=str(error))
+        return Quarantined(source=job.source, stage=provenance[wanted[0]].stages[-1].name, error=str(error))
 
 
 def stage(name: str, version: str, **params: Any) -> Stage:
@@ -158,3 +207,43 @@ def calibration(camera: CalibratedCamera, source: str = "calibration") -> dict[s
         "image_size_px": np.asarray(camera.image_size_px, np.int32),
         "intrinsics_source": source,
     }
+
+
+def whole_picture(size_px: tuple[int, int]) -> Float32[np.ndarray, "4"]:
+    """The crop that leaves nothing out of a picture of w, h pixels."""
+    return np.array([-0.5, -0.5, size_px[0] - 0.5, size_px[1] - 0.5], np.float32)
+
+
+def picture_columns(
+    image_size_px: tuple[int, int],
+    crop_xyxy_px: Float32[np.ndarray, "4"],
+    frame_size_px: tuple[int, int],
+    intrinsics_px: Float32[np.ndarray, "4"],
+) -> dict[str, Any]:
+    """The per-clip columns of the frames table.
+
+    Args:
+        image_size_px: w, h of the whole picture.
+        crop_xyxy_px: the part of it that is stored.
+        frame_size_px: w, h of the stored picture.
+        intrinsics_px: fx, fy, cx, cy of the whole picture.
+    """
+    return {
+        "frame_size_px": np.array(frame_size_px, np.int32),
+        "image_size_px": np.array(image_size_px, np.int32),
+        "crop_xyxy_px": crop_xyxy_px,
+        "frame_intrinsics_px": crop_intrinsics(intrinsics_px, crop_xyxy_px, frame_size_px),
+    }
+
+
+def crop_intrinsics(
+    intrinsics_px: Float32[np.ndarray, "4"], crop_xyxy_px: Float32[np.ndarray, "4"], frame_size_px: tuple[int, int]
+) -> Float32[np.ndarray, "4"]:
+    """Intrinsics of a picture that shows `crop_xyxy_px` of a larger one at another size.
+
+    Convention: a crop's edges are continuous pixel coordinates, the top-left corner of a picture at (-0.5, -0.5), so
+    that x_frame = (x - x0) * w / (x1 - x0) - 0.5.
+    """
+    low, high = crop_xyxy_px[:2].astype(np.float64), crop_xyxy_px[2:].astype(np.float64)
+    scale = np.array(frame_size_px) / (high - low)
+    return np.concatenate((intrinsics_px[:2] * scale, (intrinsics_px[2:] - low) * scale - 0.5)).astype(np.float32)

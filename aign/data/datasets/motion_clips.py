@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,11 +16,10 @@ from aign.body.skinning import rest_joints, skin
 from aign.data.datasets.amass import read_amass
 from aign.data.datasets.bvh import read_bvh
 from aign.data.datasets.deepmimic import read_deepmimic
-from aign.data.datasets.job import PRODUCER, Recording, labelled_views, stage
+from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
 from aign.data.datasets.rig import ANYWHERE, placed_rig
 from aign.data.motions import load_demo_motions
 from aign.data.store import Provenance
-from aign.data.store.writer import Clip
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17
 
@@ -60,7 +59,7 @@ class MotionClip:
         """Views of the cameras, and the memory."""
         return (("keypoints", "labels"), ("memory_pose",))
 
-    def provenance(self) -> Provenance:
+    def provenance(self, table: str) -> Provenance:
         """Hash of the motion, the body and the placement."""
         return Provenance(
             source_hashes=(self.sha256,),
@@ -80,7 +79,7 @@ class MotionClip:
             return next(motion for motion in load_demo_motions() if motion.name == self.name)
         return READERS[self.path.suffix.lower()](self.path)
 
-    def clips(self) -> Mapping[str, Sequence[Clip]]:
+    def clips(self, wanted: Collection[str], stored: Stored) -> Made:
         """Keypoints, labels and memory."""
         motion = self.motion()
         joints = joints_world_m(motion)
@@ -96,7 +95,7 @@ class MotionClip:
             source=self.source,
             fps=motion.fps,
         )
-        return labelled_views(recording, joints, rig)
+        return Made(tables=labelled_views(recording, joints, rig))
 
 
 def joints_world_m(motion: Motion) -> Float[np.ndarray, "t 17 3"]:

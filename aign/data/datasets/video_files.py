@@ -1,7 +1,7 @@
 """Ordinary videos: frames, BlazePose keypoints, and the calibration where there is one."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,21 @@ from jaxtyping import UInt8
 
 from aign.data.assets import path as asset_path
 from aign.data.assets import pose_nets
-from aign.data.datasets.job import PRODUCER, Recording, calibration, cut, stage
+from aign.data.datasets.job import (
+    PRODUCER,
+    Made,
+    Recording,
+    Stored,
+    calibration,
+    cut,
+    picture_columns,
+    stage,
+    whole_picture,
+)
 from aign.data.datasets.pose2sim import fit_to_frames, read_qca
 from aign.data.stages.blazepose import get_detector
 from aign.data.stages.decode import probe, read_frames
 from aign.data.store import Provenance
-from aign.data.store.writer import Clip
 from aign.framework.errors import UserError
 from aign.geometry.camera import CalibratedCamera, Pinhole, Rigid
 from aign.geometry.skeleton import BLAZEPOSE33
@@ -64,7 +73,7 @@ class VideoFile:
         """Pictures and keypoints of the same clips."""
         return (("frames", "keypoints"),)
 
-    def provenance(self) -> Provenance:
+    def provenance(self, table: str) -> Provenance:
         """Hash of the file, the net and the calibration."""
         camera = "assumed" if self.calibrated is None else self.calibrated.name
         return Provenance(
@@ -79,7 +88,7 @@ class VideoFile:
             producer=PRODUCER,
         )
 
-    def clips(self) -> Mapping[str, Sequence[Clip]]:
+    def clips(self, wanted: Collection[str], stored: Stored) -> Made:
         """Pictures and keypoints.
 
         Raises:
@@ -104,11 +113,16 @@ class VideoFile:
             fps=info.fps or USUAL_FPS,
         )
         lens = calibration(camera, "assumed" if self.calibrated is None else "calibration")
-        sizes = {"frame_size_px": np.array(frame_size(*size), np.int32), "image_size_px": np.array(size, np.int32)}
-        return {
-            "frames": cut(recording, self.camera, {"image_jpeg": pictures}, sizes),
-            "keypoints": cut(recording, self.camera, {"kp2d_px": found.kp2d_px, "kp2d_conf": found.kp2d_conf}, lens),
-        }
+        sizes = picture_columns(size, whole_picture(size), frame_size(*size), lens["intrinsics_px"])
+        times_s = (np.arange(len(pictures)) / recording.fps).astype(np.float32)
+        return Made(
+            tables={
+                "frames": cut(recording, self.camera, {"image_jpeg": pictures, "time_s": times_s}, sizes),
+                "keypoints": cut(
+                    recording, self.camera, {"kp2d_px": found.kp2d_px, "kp2d_conf": found.kp2d_conf}, lens
+                ),
+            }
+        )
 
 
 def frame_size(width_px: int, height_px: int) -> tuple[int, int]:

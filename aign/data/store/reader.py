@@ -113,18 +113,20 @@ class Store:
         found = []
         for number in common:
             groups = parts[0][number].row_groups
+            dropped = frozenset() if chosen.include_dropped else self._dropped(number, groups)
             for table, records in zip(tables[1:], parts[1:], strict=True):
                 if records[number].row_groups != groups:
                     raise UserError(
                         f"part {number} of {self.url} holds other clips in {table} than in {tables[0]}; "
                         "preprocess its source again"
                     )
-            first = 0
+            first = first_row = 0
             for index, group in enumerate(groups):
-                rows = chosen.rows(group)
+                rows = tuple(row for row in chosen.rows(group) if first_row + row not in dropped)
                 if rows:
                     found.append(Selected(part=number, index=index, first_frame=first, group=group, rows=rows))
                 first += group.frames
+                first_row += len(group.clips)
         if not found:
             raise UserError(self._nothing_selected(tables, chosen))
         return tuple(found)
@@ -203,6 +205,11 @@ class Store:
             raise UserError(f"store {self.url} has no table {table!r}; it has: {there}")
         return records
 
+    def _dropped(self, number: int, groups: tuple[RowGroup, ...]) -> frozenset[int]:
+        """Rows of a part that failed their quality limits; tables of other clips than the judged ones lose nothing."""
+        verdict = self._parts.get(("quality", number))
+        return frozenset(verdict.dropped) if verdict is not None and verdict.row_groups == groups else frozenset()
+
     def _nothing_selected(self, tables: Sequence[str], selection: Selection) -> str:
         groups = [group for record in self._records(tables[0]).values() for group in record.row_groups]
         subjects, actions = sorted({g.subject for g in groups}), sorted({g.action for g in groups})
@@ -242,6 +249,28 @@ class Store:
             raise _damaged(part, f"{footer.num_row_groups} row groups, the manifest says {len(part.row_groups)}")
         self._footers[part.path] = footer
         return footer
+
+
+def read_clips(url: str, part: PartRecord) -> list[dict[str, Any]]:
+    """All clips of one part, key columns and all, in the form that `write_part` takes.
+
+    Raises:
+        UserError: if the part is missing or damaged.
+    """
+    origin = part.provenance
+    store = Store(url, Manifest(skeleton=origin.skeleton, num_joints=origin.num_joints, parts=(part,)))
+    columns = TABLES[part.table].columns
+    clips: list[dict[str, Any]] = []
+    for found in store.row_groups((part.table,)):
+        block = store.read_row_group(found, {part.table: tuple(columns)})
+        for row, key in enumerate(found.group.clip_keys()):
+            one = block.take([row], columns)
+            values = {
+                n: one.arrays[n] if c.per == "frame" or c.ragged else one.arrays[n][0] for n, c in columns.items()
+            }
+            strings = {n: str(values[n]) for n, c in columns.items() if c.dtype == "string"}
+            clips.append({**vars(key), **values, **strings})
+    return clips
 
 
 def open_part(fs: Any, path: str, options: Mapping[str, Any]) -> Any:

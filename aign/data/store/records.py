@@ -117,6 +117,8 @@ class PartRecord:
         provenance: what made it.
         row_groups: what is in it, in order.
         statistics: moments of its float columns.
+        left_out: what its source also held and why it is not here, a line each.
+        dropped: rows, counted through all row groups, that failed their quality limits; only quality parts have some.
     """
 
     table: str
@@ -127,6 +129,8 @@ class PartRecord:
     provenance: Provenance
     row_groups: tuple[RowGroup, ...]
     statistics: Mapping[str, Moments]
+    left_out: tuple[str, ...] = ()
+    dropped: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -151,5 +155,7 @@ class PartRecord:
                 "provenance": Provenance.from_dict(data["provenance"]),
                 "row_groups": tuple(RowGroup.from_dict(g) for g in data["row_groups"]),
                 "statistics": {k: Moments.from_dict(v) for k, v in data["statistics"].items()},
+                "left_out": tuple(data["left_out"]),
+                "dropped": tuple(data["dropped"]),
             }
         )

@@ -40,8 +40,8 @@ class Moments:
             delta = other.mean - first.mean
             first = Moments(
                 count=total,
-                mean=first.mean + delta * (other.count / total),
-                squares=first.squares + other.squares + delta**2 * (first.count * other.count / total),
+                mean=np.asarray(first.mean + delta * (other.count / total)),
+                squares=np.asarray(first.squares + other.squares + delta**2 * (first.count * other.count / total)),
             )
         return first
 

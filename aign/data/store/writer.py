@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -50,7 +51,11 @@ def find_part(store_url: str, part_number: int, tables: Iterable[str], provenanc
 
 
 def write_part(
-    store_url: str, part_number: int, tables: Mapping[str, Sequence[Clip]], provenance: Provenance
+    store_url: str,
+    part_number: int,
+    tables: Mapping[str, Sequence[Clip]],
+    provenance: Provenance,
+    left_out: tuple[str, ...] = (),
 ) -> tuple[PartRecord, ...]:
     """Write one part of each given table; parts that are already there are kept as they are.
 
@@ -62,6 +67,7 @@ def write_part(
         tables: table -> clips. Tables given together hold the same clips in the same order; clips of one sequence
             follow one another.
         provenance: what made the data.
+        left_out: what the source also held and why it is not among the clips, a line each.
 
     Returns:
         one record per table, for the manifest.
@@ -69,21 +75,31 @@ def write_part(
     Raises:
         UserError: if the clips are not what the schema allows, or the store cannot be written.
     """
-    keys = {table: _keys(table, clips) for table, clips in tables.items()}
-    for first, second in pairwise(keys):
-        if keys[first] != keys[second]:
-            raise UserError(
-                f"part {part_number}: {first} ({len(keys[first])} clips) and {second} ({len(keys[second])} clips) hold "
-                "different clips; the same clips in the same order are needed"
-            )
+    keys = checked_keys(tables)
     records = []
     for table, clips in tables.items():
         record = _existing(store_url, table, part_number, provenance)
         if record is None:
             blocks = _blocks(table, clips, keys[table], provenance.num_joints)
-            record = _write(store_url, table, part_number, blocks, provenance)
+            record = _write(store_url, table, part_number, blocks, provenance, left_out)
         records.append(record)
     return tuple(records)
+
+
+def checked_keys(tables: Mapping[str, Sequence[Clip]]) -> dict[str, list[ClipKey]]:
+    """The clips' keys by table, once the tables are known to hold the same clips.
+
+    Raises:
+        UserError: if a clip is not what the schema allows, or tables hold different clips.
+    """
+    keys = {table: _keys(table, clips) for table, clips in tables.items()}
+    for first, second in pairwise(keys):
+        if keys[first] != keys[second]:
+            raise UserError(
+                f"{first} ({len(keys[first])} clips) and {second} ({len(keys[second])} clips) hold "
+                "different clips; a part needs the same ones in the same order"
+            )
+    return keys
 
 
 def _keys(table: str, clips: Sequence[Clip]) -> list[ClipKey]:
@@ -153,16 +169,31 @@ def _moments(table: str, blocks: Sequence[Block]) -> dict[str, Moments]:
     return {name: Moments.merge([Moments.of(block.arrays[name]) for block in blocks]) for name in names}
 
 
-def _write(store_url: str, table: str, part_number: int, blocks: Sequence[Block], provenance: Provenance) -> PartRecord:
+def _dropped(blocks: Sequence[Block]) -> tuple[int, ...]:
+    passed = np.concatenate([block.arrays["passed"] for block in blocks])
+    return tuple(np.flatnonzero(~passed).tolist())
+
+
+def _write(
+    store_url: str,
+    table: str,
+    part_number: int,
+    blocks: Sequence[Block],
+    provenance: Provenance,
+    left_out: tuple[str, ...],
+) -> PartRecord:
     fs, root = open_url(store_url)
     path = part_path(table, part_number, provenance)
     groups, statistics = tuple(block.group for block in blocks), _moments(table, blocks)
+    dropped = _dropped(blocks) if table == "quality" else ()
     footer = {
         "schema_version": SCHEMA_VERSION,
         "table": table,
         **asdict(provenance),
         "row_groups": [asdict(group) for group in groups],
         "statistics": {name: moments.to_dict() for name, moments in statistics.items()},
+        "left_out": left_out,
+        "dropped": dropped,
     }
     schema = arrow_schema(table).with_metadata({METADATA_KEY: json.dumps(footer, sort_keys=True).encode()})
     with atomic_file(fs, f"{root}/{path}") as temp:
@@ -174,7 +205,7 @@ def _write(store_url: str, table: str, part_number: int, blocks: Sequence[Block]
             size, sha256 = temp.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
     return PartRecord(
         table=table, part=part_number, path=path, bytes=size, sha256=sha256, provenance=provenance,
-        row_groups=groups, statistics=statistics,
+        row_groups=groups, statistics=statistics, left_out=left_out, dropped=dropped,
     )  # fmt: skip
 
 
@@ -199,4 +230,5 @@ def _existing(store_url: str, table: str, part_number: int, provenance: Provenan
         table=table, part=part_number, path=path, bytes=size, sha256=sha256, provenance=origin,
         row_groups=tuple(RowGroup.from_dict(group) for group in footer["row_groups"]),
         statistics={name: Moments.from_dict(moments) for name, moments in footer["statistics"].items()},
+        left_out=tuple(footer["left_out"]), dropped=tuple(footer["dropped"]),
     )  # fmt: skip
