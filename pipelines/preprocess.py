@@ -1,5 +1,6 @@
 """Sources into a store, one Ray task per source."""
 
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,43 @@ Result: TypeAlias = Sequence[PartRecord] | Quarantined
 RETRIES = 3
 """How often a task is tried again whose worker process died."""
 CANCEL_SECONDS = 10.0
+COMMIT_SHARE = 0.02
+"""Committing the manifest takes at most about this share of the driver's time."""
+
+
+class _Ledger:
+    """Enters results into the manifest, and commits it now and then: with many parts a commit takes a while.
+
+    What a killed run did not commit is lost from the manifest, not from the store: the next run finds the parts.
+    """
+
+    def __init__(self, url: str, manifest: Manifest) -> None:
+        self.bad: list[Quarantined] = []
+        self._url, self._manifest = url, manifest
+        self._parts: list[PartRecord] = []
+        self._committed_bad = 0
+        self._next = 0.0
+
+    def enter(self, result: Result) -> None:
+        """Take a result in."""
+        if isinstance(result, Quarantined):
+            self.bad.append(result)
+        else:
+            self._parts += result
+        if time.monotonic() >= self._next:
+            self.close()
+
+    def close(self) -> Manifest:
+        """Commit what is not committed yet."""
+        if not self._parts and len(self.bad) == self._committed_bad:
+            return self._manifest
+        began = time.monotonic()
+        self._manifest = self._manifest.updated(self._parts, self.bad[self._committed_bad :])
+        commit(self._url, self._manifest)
+        self._parts, self._committed_bad = [], len(self.bad)
+        ended = time.monotonic()
+        self._next = ended + (ended - began) / COMMIT_SHARE
+        return self._manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +75,14 @@ class Preprocessed:
     quarantined: tuple[Quarantined, ...]
 
 
-def _is_done(job: Job, manifest: Manifest, numbers: Mapping[str, int]) -> bool:
-    made = {(p.table, p.provenance.hash) for p in manifest.parts if p.part == numbers[job.source]}
-    return all((table, job.provenance(table).hash) in made for table in tables_of(job))
+def _to_do(jobs: Sequence[Job], manifest: Manifest, numbers: Mapping[str, int]) -> list[Job]:
+    """Jobs of which a part is not there, or was made in another way."""
+    made = {(part.part, part.table, part.provenance.hash) for part in manifest.parts}
+    return [
+        job
+        for job in jobs
+        if any((numbers[job.source], table, job.provenance(table).hash) not in made for table in tables_of(job))
+    ]
 
 
 def _numbers(jobs: Sequence[Job], manifest: Manifest) -> dict[str, int]:
@@ -117,8 +160,8 @@ def preprocess(jobs: Sequence[Job], url: str, address: str | None = None) -> Pre
     with writing(url):
         manifest = _fitting(jobs, find_manifest(url), url)
         numbers = _numbers(jobs, manifest)
-        todo = [job for job in jobs if not _is_done(job, manifest, numbers)]
-        bad: list[Quarantined] = []
+        todo = _to_do(jobs, manifest, numbers)
+        ledger = _Ledger(url, manifest)
         try:
             if todo:
                 with (
@@ -127,14 +170,14 @@ def preprocess(jobs: Sequence[Job], url: str, address: str | None = None) -> Pre
                     closing(_results(todo, url, numbers)) as results,
                 ):
                     for result in results:
-                        broken = [result] if isinstance(result, Quarantined) else []
-                        manifest = manifest.updated(() if isinstance(result, Quarantined) else result, broken)
-                        commit(url, manifest)
-                        bad += broken
+                        ledger.enter(result)
                         advance(1)
         except BaseException:
             remove_orphans(url)  # of tasks that were stopped while they wrote
             raise
+        finally:
+            manifest = ledger.close()
+        bad = ledger.bad
     if not manifest.parts:
         raise UserError(f"none of the {len(jobs)} sources could be used: {'; '.join(q.error for q in bad[:3])}")
     return Preprocessed(
