@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 
 from aign.data import assets
-from aign.data.sources import plan
+from aign.data.sources import SourceOptions, plan
 from aign.data.store import Store
 from aign.inference.predictor import LiftingPredictor
 from aign.inference.report import DemoReport, Entry, LiftedClip, write_report
@@ -68,7 +68,7 @@ def capture(args: Arguments) -> Path:
     predictor = LiftingPredictor.of(package_folder(args.model, args.mlflow))
     assets.pull(["pose"])
     store_url = absolute(str(args.out / "store"))
-    tell(preprocess(plan(args.video, "video"), store_url, args.address), store_url)
+    tell(preprocess(plan(args.video, "video", SourceOptions(framing="whole")), store_url, args.address), store_url)
     views = read_views(Store.open(store_url))
     clips = write_views(views, lift_views(views, predictor.predict), args.out)
     card = predictor.card

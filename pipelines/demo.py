@@ -16,7 +16,7 @@ from aign import __version__
 from aign.data import assets
 from aign.data.datasets import video_files
 from aign.data.datasets.pose2sim import fit_to_frames
-from aign.data.sources import plan
+from aign.data.sources import SourceOptions, plan
 from aign.data.store import Store
 from aign.evaluation.lifting import metrics
 from aign.evaluation.report import Provenance, Report
@@ -217,8 +217,9 @@ def main(argv: Sequence[str]) -> None:
     assets.pull(["pose", "pose2sim"])
     with cluster():
         _say(console, 2, "preprocess real motion and real video into stores")
-        for name, url in urls.items():
-            tell(preprocess(plan(f"demo-{name}s"), url), url)
+        tell(preprocess(plan("demo-motions"), urls["motion"]), urls["motion"])
+        whole = SourceOptions(framing="whole")  # the page shows the video, not a crop of it
+        tell(preprocess(plan("demo-videos", options=whole), urls["video"]), urls["video"])
         stores = {name: Store.open(url) for name, url in urls.items()}
         _say(console, 3, f"train three methods on {args.workers} Ray workers")
         runs = _train(args, urls["motion"], tracking)

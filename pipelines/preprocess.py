@@ -1,5 +1,6 @@
 """Sources into a store, one Ray task per source."""
 
+import functools
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -13,9 +14,9 @@ from rich.console import Console
 
 from aign.data.datasets.job import Job, run, tables_of
 from aign.data.progress import progress
-from aign.data.sources import Dataset, SourceOptions, plan
+from aign.data.sources import Dataset, SourceOptions, recognise
 from aign.data.store import Manifest, PartRecord, Provenance, Quarantined, commit, find_manifest, writing
-from aign.data.store.files import remove_orphans
+from aign.data.store.files import list_files, remove_orphans
 from aign.framework.errors import UserError
 from infra.cluster import cluster, cpus
 from infra.storage import absolute
@@ -26,6 +27,8 @@ Result: TypeAlias = Sequence[PartRecord] | Quarantined
 RETRIES = 3
 """How often a task is tried again whose worker process died."""
 CANCEL_SECONDS = 10.0
+TOLD = 12
+"""Lines of one kind that are printed before "and more"."""
 COMMIT_SHARE = 0.02
 """Committing the manifest takes at most about this share of the driver's time."""
 
@@ -75,9 +78,10 @@ class Preprocessed:
     quarantined: tuple[Quarantined, ...]
 
 
-def _to_do(jobs: Sequence[Job], manifest: Manifest, numbers: Mapping[str, int]) -> list[Job]:
-    """Jobs of which a part is not there, or was made in another way."""
-    made = {(part.part, part.table, part.provenance.hash) for part in manifest.parts}
+def _to_do(jobs: Sequence[Job], manifest: Manifest, numbers: Mapping[str, int], url: str) -> list[Job]:
+    """Jobs of which a part is not there, was cut off, or was made in another way."""
+    sizes = list_files(url) if manifest.parts else {}
+    made = {(p.part, p.table, p.provenance.hash) for p in manifest.parts if sizes.get(p.path) == p.bytes}
     return [
         job
         for job in jobs
@@ -160,7 +164,7 @@ def preprocess(jobs: Sequence[Job], url: str, address: str | None = None) -> Pre
     with writing(url):
         manifest = _fitting(jobs, find_manifest(url), url)
         numbers = _numbers(jobs, manifest)
-        todo = _to_do(jobs, manifest, numbers)
+        todo = _to_do(jobs, manifest, numbers, url)
         ledger = _Ledger(url, manifest)
         try:
             if todo:
@@ -190,7 +194,7 @@ class Arguments:
     """Bring a source into a store: clips, keypoints, labels and memory as Parquet.
 
     Attributes:
-        source: a file or folder (videos, BVH/AMASS/DeepMimic motion, data_3d_h36m.npz), demo-motions or demo-videos.
+        source: a file or folder of any data set below, demo-motions or demo-videos.
         store: folder or fsspec URL of the store.
         dataset: how to read the source; auto decides by what is there.
         options: of the data set.
@@ -205,26 +209,38 @@ class Arguments:
 
 
 def tell(done: Preprocessed, url: str) -> None:
-    """Say what is in the store now and what could not be used."""
+    """Say what is in the store now, what was left out or dropped, and what could not be used."""
     console = Console(stderr=True)
+    say = functools.partial(console.print, highlight=False, markup=False, soft_wrap=True)
     for bad in done.quarantined:
-        console.print(
-            f"quarantined at {bad.stage}: {bad.error}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        say(f"quarantined at {bad.stage}: {bad.error}", style="yellow")
+    parts = done.manifest.parts
+    left_out = {(p.row_groups[0].source, line) for p in parts for line in p.left_out}
+    for source, line in sorted(left_out)[:TOLD]:
+        say(f"left out of {source}: {line}", style="yellow")
+    if len(left_out) > TOLD:
+        say(f"left out: {len(left_out) - TOLD} more (aign data doctor {url} lists them)", style="yellow")
+    if dropped := sum(len(part.dropped) for part in parts):
+        judged = sum(part.rows for part in parts if part.table == "quality")
+        say(
+            f"dropped for their quality: {dropped} of {judged} clips (aign data doctor {url} shows them)",
+            style="yellow",
         )
     tables = ", ".join(
-        f"{name} ({sum(p.rows for p in parts)} clips, {sum(p.frames for p in parts)} frames)"
-        for name, parts in done.manifest.tables.items()
+        f"{name} ({sum(p.rows for p in its)} clips, {sum(p.frames for p in its)} frames)"
+        for name, its in done.manifest.tables.items()
     )
-    console.print(
-        f"{url}: {done.made} sources added, {done.kept} were there, {len(done.quarantined)} quarantined; {tables}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"{url}: {done.made} sources added, {done.kept} were there, {len(done.quarantined)} quarantined; {tables}")
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     args = parse(Arguments, "aign preprocess", argv)
-    jobs = plan(args.source, args.dataset, args.options)
-    tell(preprocess(jobs, absolute(args.store), args.address), args.store)
+    source = recognise(args.source, args.dataset, args.options)
+    console = Console(stderr=True)
+    console.print(f"{args.source}: {source.found}", highlight=False, markup=False, soft_wrap=True)
+    for line in source.missing[:TOLD]:
+        console.print(f"not there: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if len(source.missing) > TOLD:
+        console.print(f"not there: {len(source.missing) - TOLD} more", style="yellow")
+    tell(preprocess(source.jobs, absolute(args.store), args.address), args.store)

@@ -1,6 +1,8 @@
 """What every test needs: a fixed seed and one thread, so that a failure comes again; and one small real store."""
 
 import signal
+import socket
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -33,3 +35,26 @@ def build_demo_store(url: str) -> Store:
 def demo_store(tmp_path_factory) -> Store:
     """The store of the 20 embedded motions, made once; nobody may change it."""
     return build_demo_store(str(tmp_path_factory.mktemp("demo") / "store"))
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """URL of a bucket on a real S3-compatible server, started here."""
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fs = fsspec.filesystem("s3", skip_instance_cache=True)
+        fs.mkdir("motion")
+        yield "s3://motion"
+    fsspec.filesystem("s3").clear_instance_cache()
+    server.stop()

@@ -1,17 +1,26 @@
 """The training loader: any number of ranks sees the same global batches, and (epoch, step) is all there is to resume.
 
-See `aign.data.epoch_plan` for the order of samples. Decoded row groups are kept in memory up to a limit; one background
-thread prepares the next window of each stream while the current one is consumed.
+See `aign.data.epoch_plan` for the order of samples. Row groups that were read are kept in memory up to a limit; one
+background thread prepares the next window of each stream while the current one is consumed.
+
+Pictures are kept as the bytes that the store holds, and decoded when a batch is made, by `decode_threads` threads (see
+`aign.data.decoding`): the next batch is made while the consumer has the present one. Memory: up to `cache_bytes` of row
+groups, up to as much again of those that windows in use hold after the cache has dropped them, the row group that is
+being read, and two batches.
+Batches of numbers alone take less time than handing them from thread to thread, and are made when they are asked for.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from aign.data.decoding import Decoder
 from aign.data.epoch_plan import Shuffle, Window, epoch_windows, sample_seeds, window_at
 from aign.data.row_groups import BatchRows, ReadyWindow, RowGroups
 from aign.data.store.reader import Columns, Store
@@ -29,7 +38,8 @@ class LoaderConfig:
         mix: row groups that a stream shuffles together.
         seed: of the order.
         window_frames: None for single frames, else consecutive frames of one clip per sample.
-        cache_bytes: decoded row groups kept in memory.
+        cache_bytes: row groups kept in memory, pictures encoded as the store holds them.
+        decode_threads: that decode pictures; None for one per core. Batches do not depend on it.
     """
 
     batch_size: int = 1024
@@ -38,6 +48,7 @@ class LoaderConfig:
     seed: int = 0
     window_frames: int | None = None
     cache_bytes: int = 1 << 30
+    decode_threads: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.streams, self.mix) < 1:
@@ -49,6 +60,8 @@ class LoaderConfig:
             raise UserError(f"got batch_size {self.batch_size}; allowed are multiples of streams ({self.streams})")
         if self.window_frames is not None and self.window_frames < 1:
             raise UserError(f"got window_frames {self.window_frames}; allowed is None or at least 1")
+        if self.decode_threads is not None and self.decode_threads < 1:
+            raise UserError(f"got decode_threads {self.decode_threads}; allowed is None or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +95,16 @@ class ClipLoader:
 
     Args:
         store: what to read.
-        columns: table -> columns; numeric ones only. Parts that lack one of the tables are left out.
+        columns: table -> columns: numbers, and the byte columns of `aign.data.decoding.DECODINGS`. Parts that lack one
+            of the tables are left out.
         selection: which clips; None for all.
         config: batching and shuffling.
         rank: of this process.
         world: number of processes.
 
     Raises:
-        UserError: if nothing is selected, a column is no number, there are too few samples for one step, or the streams
-            cannot be shared equally.
+        UserError: if nothing is selected, a column is neither number nor picture, there are too few samples for one
+            step, the streams cannot be shared equally, or the pictures of their windows do not fit into `cache_bytes`.
     """
 
     def __init__(
@@ -113,24 +127,33 @@ class ClipLoader:
         if not self.steps_per_epoch:
             what = "frames" if config.window_frames is None else f"windows of {config.window_frames} frames"
             raise UserError(f"got {samples} {what} in {store.url}; one step needs {config.batch_size} of them")
+        self._check_memory()
         self._epoch, self._step = 0, 0
         self._plans: dict[int, tuple[tuple[Window, ...], ...]] = {}
         self._current: dict[int, ReadyWindow] = {}
         self._coming: dict[int, tuple[Window, Future[ReadyWindow]]] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aign-loader")
+        self._decoder = Decoder(config.decode_threads or os.cpu_count() or 1)
+        self._maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aign-batches")
+        self._next: tuple[tuple[int, int], Future[dict[str, Tensor]]] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Yield batches from the present position on, for ever.
 
         Yields:
-            per-frame columns [b, ...] ([b, window, ...] with `window_frames`), per-clip columns repeated for each
-            sample [b, ...], "sample_id" int64 [b] (part << 32 | first frame in the part) and "sample_seed" int64 [b],
-            a seed for augmentation that differs by sample and epoch and does not depend on the world size.
+            per-frame columns [b, ...] ([b, window, ...] with `window_frames`; byte columns decoded and named as in
+            `aign.data.decoding`), per-clip columns repeated for each sample [b, ...], "sample_id" int64 [b]
+            (part << 32 | first frame in the part) and "sample_seed" int64 [b], a seed for augmentation that differs by
+            sample and epoch and does not depend on the world size.
+
+        Raises:
+            UserError: naming a picture that is damaged or has not the size of the others, or a damaged part.
         """
         while True:
-            epoch, step = self._epoch, self._step
-            batch = self._batch(epoch, step)
-            self._epoch, self._step = (epoch, step + 1) if step + 1 < self.steps_per_epoch else (epoch + 1, 0)
+            batch = self._made() if self._groups.encoded else self._batch(self._epoch, self._step)
+            self._epoch, self._step = self._after(self._epoch, self._step)
+            if self._groups.encoded:
+                self._make_ahead()
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -149,8 +172,10 @@ class ClipLoader:
         self._epoch, self._step = epoch, step
 
     def close(self) -> None:
-        """Stop the background thread."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Stop the background threads."""
+        for threads in (self._maker, self._thread):  # the first one waits for the second
+            threads.shutdown(wait=True, cancel_futures=True)
+        self._decoder.close()
 
     def __enter__(self) -> "ClipLoader":
         return self
@@ -159,6 +184,32 @@ class ClipLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_memory(self) -> None:
+        groups = 2 * len(self._streams) * self._config.mix  # windows in use and those being prepared
+        needed, allowed = self._groups.encoded_bytes(groups), self._config.cache_bytes
+        if needed > allowed:
+            raise UserError(
+                f"got windows of about {needed:,} bytes of pictures ({len(self._streams)} streams of mix "
+                f"{self._config.mix}, twice); cache_bytes allows {allowed:,}: take fewer streams or a smaller mix, or allow more"
+            )
+
+    def _after(self, epoch: int, step: int) -> tuple[int, int]:
+        return (epoch, step + 1) if step + 1 < self.steps_per_epoch else (epoch + 1, 0)
+
+    def _made(self) -> dict[str, Tensor]:
+        """The batch of the present position; only its own thread makes batches of pictures, one after the other."""
+        at = self._epoch, self._step
+        ahead, self._next = self._next, None
+        if ahead is not None and ahead[0] == at:
+            return ahead[1].result()
+        if ahead is not None:
+            ahead[1].cancel()
+        return self._maker.submit(self._batch, *at).result()
+
+    def _make_ahead(self) -> None:
+        at = self._epoch, self._step
+        self._next = at, self._maker.submit(self._batch, *at)
 
     def _batch(self, epoch: int, step: int) -> dict[str, Tensor]:
         batch = BatchRows(self._per_stream * len(self._streams))
@@ -173,8 +224,18 @@ class ClipLoader:
                 begin = number * self._per_stream + done
                 self._groups.gather(ready, range(first, first + count), batch, begin)
                 done += count
-        seeds = sample_seeds(self._config.seed, epoch, batch.arrays["sample_id"])
-        return {name: torch.from_numpy(values) for name, values in {**batch.arrays, "sample_seed": seeds}.items()}
+        arrays = batch.arrays
+        arrays["sample_seed"] = sample_seeds(self._config.seed, epoch, arrays["sample_id"])
+        if self._groups.encoded:
+            arrays |= self._decoded({name: arrays.pop(name) for name in self._groups.encoded}, arrays["sample_id"])
+        return {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+    def _decoded(self, encoded: dict[str, np.ndarray], sample_id: np.ndarray) -> dict[str, np.ndarray]:
+        def place(name: str, index: int) -> str:
+            sample, frame = divmod(index, self._config.window_frames or 1)
+            return self._groups.place(name, int(sample_id[sample]) + frame)
+
+        return self._decoder.decode(encoded, place)
 
     def _plan(self, epoch: int) -> tuple[tuple[Window, ...], ...]:
         if epoch not in self._plans:

@@ -1,11 +1,15 @@
-"""Row groups in memory for the loader: decoded once, joined into windows, gathered into batches."""
+"""Row groups in memory for the loader: read once, joined into windows, gathered into batches.
 
-from collections import OrderedDict
+Pictures stay encoded here, so that many of them fit; `aign.data.decoding` decodes those of a batch.
+"""
+
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
 
+from aign.data.decoding import DECODINGS
 from aign.data.epoch_plan import Window
 from aign.data.schema import Column
 from aign.data.store.codec import Block
@@ -23,7 +27,7 @@ class ReadyWindow:
 
     Args:
         window: which.
-        arrays: per-frame columns [f, ...], per-clip columns [c, ...].
+        arrays: per-frame columns [f, ...] (byte columns: objects [f]), per-clip columns [c, ...].
         starts: first frame of every sample, in the shuffled order.
         clip: clip of every frame.
         frame_id: sample id of every frame.
@@ -39,7 +43,7 @@ class ReadyWindow:
 class RowGroups:
     """The selected row groups of a store as units of samples.
 
-    Decoded ones are kept in a least-recently-used cache; `prepare` must be called from one thread only.
+    Those that were read are kept in a least-recently-used cache; `prepare` must be called from one thread only.
     """
 
     def __init__(
@@ -50,7 +54,8 @@ class RowGroups:
         window_frames: int | None,
         cache_bytes: int,
     ) -> None:
-        self._types = _numeric(columns)
+        self._types = _loadable(columns)
+        self.encoded = tuple(name for name, column in self._types.items() if not column.numeric)
         self._store, self._columns = store, columns
         self._window_frames = window_frames
         self._cache_bytes, self._cached_bytes = cache_bytes, 0
@@ -90,6 +95,8 @@ class RowGroups:
     def gather(self, ready: ReadyWindow, samples: range, batch: "BatchRows", first: int) -> None:
         """Copy samples of a window, given by positions in its shuffled order, into the rows of a batch from `first` on.
 
+        Byte columns become objects: the bytes themselves are not copied.
+
         Raises:
             UserError: if clips hold different counts of a ragged column.
         """
@@ -99,6 +106,29 @@ class RowGroups:
         for name, column in self._types.items():
             batch.fill(name, ready.arrays[name], places[column.per], first)
         batch.fill("sample_id", ready.frame_id, starts, first)
+
+    def encoded_bytes(self, groups: int) -> int:
+        """About what the byte columns of so many row groups take, if they are the largest: from the files' sizes."""
+        tables = {table for table, names in self._columns.items() if set(names) & set(self.encoded)}
+        frame_bytes: Counter[int] = Counter()
+        for part in self._store.manifest.parts:
+            if part.table in tables:
+                frame_bytes[part.part] += -(-part.bytes // sum(group.frames for group in part.row_groups))
+        return sum(sorted((unit.frames * frame_bytes[unit.part] for unit in self._units), reverse=True)[:groups])
+
+    def place(self, name: str, frame_id: int) -> str:
+        """What a person calls one item of a per-frame column, for errors."""
+        number, frame = frame_id >> PART_SHIFT, frame_id % (1 << PART_SHIFT)
+        units = [unit for unit in self._units if unit.part == number and unit.first_frame <= frame]
+        group, frame = units[-1].group, frame - units[-1].first_frame
+        for span in group.clips:
+            if frame < span.num_frames:
+                break
+            frame -= span.num_frames
+        (table,) = [table for table, names in self._columns.items() if name in names]
+        camera = f", camera {span.camera}" if span.camera else ""
+        where = f"{table}.{name} of sequence {group.sequence!r} from {group.source}"
+        return f"{where}{camera}, frame {span.frame_start + frame}"
 
     def _starts(self, unit: Selected) -> Int[np.ndarray, " n"]:
         """First frame of every sample, among the selected frames."""
@@ -161,11 +191,14 @@ class BatchRows:
         np.take(values, places, axis=0, out=array[first : first + len(places)], mode="clip")
 
 
-def _numeric(columns: Columns) -> dict[str, Column]:
+def _loadable(columns: Columns) -> dict[str, Column]:
     types = column_types(columns)
     for name, column in types.items():
-        if not column.numeric:
-            raise UserError(f"column {name!r} holds {column.dtype} values; a loader allows numbers: use Store.read")
+        if not column.numeric and name not in DECODINGS:
+            raise UserError(
+                f"column {name!r} holds {column.dtype} values; a loader allows numbers and {', '.join(DECODINGS)}: "
+                "use Store.read"
+            )
     return types
 
 
@@ -179,7 +212,9 @@ def _frame_ids(unit: Selected) -> Int[np.ndarray, " f"]:
 
 
 def _size(block: Block) -> int:
-    return sum(values.nbytes for values in block.arrays.values())
+    """Bytes of a block, those of its pictures among them."""
+    arrays = block.arrays.values()
+    return sum(sum(map(len, values)) if values.dtype == object else values.nbytes for values in arrays)
 
 
 def _uneven(name: str, one: int, other: int) -> UserError:

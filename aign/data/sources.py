@@ -1,37 +1,143 @@
 """Which loader reads a source: the one literal table of data sets."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from aign.data.datasets import h36m_npz, motion_clips, video_files
+from aign.data.datasets import (
+    celeba,
+    h36m_fetch,
+    h36m_mmpose,
+    h36m_npz,
+    h36m_official,
+    image_folder,
+    motion_clips,
+    mpi_inf_3dhp,
+    spin_npz,
+    surreal,
+    threedpw,
+    video_files,
+    video_ranges,
+)
+from aign.data.datasets.framing import DEFAULT_TABLES, SIDE_PX, Framing
 from aign.data.datasets.job import Job
 from aign.framework.errors import UserError
 
-Dataset: TypeAlias = Literal["auto", "motion", "h36m", "video"]
+Dataset: TypeAlias = Literal[
+    "auto",
+    "h36m",
+    "h36m-fetch",
+    "h36m-videopose3d",
+    "h36m-mmpose",
+    "h36m-spin",
+    "surreal",
+    "3dpw",
+    "mpi-inf-3dhp",
+    "celeba",
+    "images",
+    "video",
+    "motion",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """What a loader may be told.
+    """What a loader may be told. An option that the data set does not have is refused.
 
     Attributes:
-        keypoints: h36m only: "gt", or NAME of data_2d_h36m_NAME.npz.
+        keypoints: h36m-videopose3d: "gt", or NAME of data_2d_h36m_NAME.npz.
+        framing: video: "person" for square clips of everybody, "whole" for whole pictures of the main person.
+        stages: video: tables to make of keypoints, frames, masks, flow, flow_back and quality.
+        side_px: video: side of the stored pictures.
+        detections: video: a folder (or file) of 2D detections to take instead of detecting: COCO json, OpenPose json or
+            VideoPose3D's custom npz, found by the video's name.
     """
 
     keypoints: str = "gt"
+    framing: Literal["person", "whole"] = "person"
+    stages: tuple[str, ...] = DEFAULT_TABLES
+    side_px: int = SIDE_PX
+    detections: str | None = None
 
 
-PLANS: Mapping[str, Callable[[Path, SourceOptions], Sequence[Job]]] = {
-    "motion": lambda path, _: motion_clips.plan(path),
-    "h36m": lambda path, options: h36m_npz.plan(path, options.keypoints),
-    "video": lambda path, _: video_files.plan(path),
+@runtime_checkable
+class Layout(Protocol):
+    """What a module of `aign.data.datasets` offers so that its data set is told from others."""
+
+    def looks_like(self, path: Path) -> bool:
+        """Whether a file or folder has this layout; cheap."""
+        ...
+
+    def found(self, path: Path) -> str:
+        """What is there, in one line."""
+        ...
+
+    def missing(self, path: Path) -> list[str]:
+        """What is not there, a line each, and where it comes from."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """How one data set is read.
+
+    Attributes:
+        layout: the module that knows it by its files.
+        plan: its jobs.
+        options: names in `SourceOptions` that mean something to it.
+    """
+
+    layout: Layout
+    plan: Callable[[Path, SourceOptions], Sequence[Job]]
+    options: tuple[str, ...] = ()
+
+
+def _videos(path: Path, options: SourceOptions) -> Sequence[Job]:
+    if options.framing == "whole":
+        return video_files.plan(path)
+    detections = None if options.detections is None else Path(options.detections).expanduser()
+    return video_ranges.plan(path, Framing(side_px=options.side_px, tables=options.stages), detections)
+
+
+LOADERS: Mapping[str, Loader] = {
+    "h36m": Loader(layout=h36m_official, plan=lambda path, _: h36m_official.plan(path)),
+    "h36m-fetch": Loader(layout=h36m_fetch, plan=lambda path, _: h36m_fetch.plan(path)),
+    "h36m-videopose3d": Loader(
+        layout=h36m_npz, plan=lambda path, o: h36m_npz.plan(path, o.keypoints), options=("keypoints",)
+    ),
+    "h36m-mmpose": Loader(layout=h36m_mmpose, plan=lambda path, _: h36m_mmpose.plan(path)),
+    "h36m-spin": Loader(layout=spin_npz, plan=lambda path, _: spin_npz.plan(path)),
+    "surreal": Loader(layout=surreal, plan=lambda path, _: surreal.plan(path)),
+    "3dpw": Loader(layout=threedpw, plan=lambda path, _: threedpw.plan(path)),
+    "mpi-inf-3dhp": Loader(layout=mpi_inf_3dhp, plan=lambda path, _: mpi_inf_3dhp.plan(path)),
+    "celeba": Loader(layout=celeba, plan=lambda path, _: celeba.plan(path)),
+    "images": Loader(layout=image_folder, plan=lambda path, _: image_folder.plan(path)),
+    "video": Loader(layout=video_files, plan=_videos, options=("framing", "stages", "side_px", "detections")),
+    "motion": Loader(layout=motion_clips, plan=lambda path, _: motion_clips.plan(path)),
 }
+"""In the order in which they are tried: what has a layout of its own before what only has an ending."""
 
 
-def plan(source: str, dataset: Dataset = "auto", options: SourceOptions | None = None) -> Sequence[Job]:
-    """The jobs of a source.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A source that was recognised.
+
+    Attributes:
+        kind: name of its loader.
+        jobs: what is to be done.
+        found: what is there, in one line.
+        missing: what is not there, a line each.
+    """
+
+    kind: str
+    jobs: Sequence[Job]
+    found: str
+    missing: tuple[str, ...]
+
+
+def recognise(source: str, dataset: Dataset = "auto", options: SourceOptions | None = None) -> Source:
+    """A source, and what is to be done with it.
 
     Args:
         source: a file or folder, "demo-motions" (the embedded clips) or "demo-videos" (the pulled sample video).
@@ -39,29 +145,36 @@ def plan(source: str, dataset: Dataset = "auto", options: SourceOptions | None =
         options: for the loader.
 
     Raises:
-        UserError: nothing usable there.
+        UserError: nothing usable there, or an option that this data set does not have.
     """
     options = options or SourceOptions()
     path = Path(source).expanduser()
     kind = detect(path) if dataset == "auto" else dataset
-    if options.keypoints != "gt" and kind != "h36m":
-        raise UserError(f"--keypoints {options.keypoints} is for the h36m data set; {source} is read as {kind}")
-    return PLANS[kind](path, options)
+    loader = LOADERS[kind]
+    for field in fields(SourceOptions):
+        if getattr(options, field.name) != field.default and field.name not in loader.options:
+            users = ", ".join(name for name, other in LOADERS.items() if field.name in other.options)
+            raise UserError(f"--{field.name.replace('_', '-')} is for {users}; {source} is read as {kind}")
+    jobs = loader.plan(path, options)
+    return Source(kind=kind, jobs=jobs, found=loader.layout.found(path), missing=tuple(loader.layout.missing(path)))
+
+
+def plan(source: str, dataset: Dataset = "auto", options: SourceOptions | None = None) -> Sequence[Job]:
+    """The jobs of a source; see `recognise`."""
+    return recognise(source, dataset, options).jobs
 
 
 def detect(path: Path) -> str:
-    """Name of the loader that reads a path."""
-    if str(path) == motion_clips.EMBEDDED:
-        return "motion"
-    if str(path) == video_files.EMBEDDED:
-        return "video"
-    if not path.exists():
+    """Name of the loader that reads a path.
+
+    Raises:
+        UserError: nothing there that any loader knows.
+    """
+    embedded = str(path) in (motion_clips.EMBEDDED, video_files.EMBEDDED)
+    if not embedded and not path.exists():
         raise UserError(f"no such file or folder: {path}; or give {motion_clips.EMBEDDED} or {video_files.EMBEDDED}")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    if any(f.name == "data_3d_h36m.npz" for f in files):
-        return "h36m"
-    for kind, suffixes in (("video", video_files.SUFFIXES), ("motion", motion_clips.SUFFIXES)):
-        if any(f.suffix.lower() in suffixes for f in files):
+    for kind, loader in LOADERS.items():
+        if loader.layout.looks_like(path):
             return kind
-    allowed = ", ".join((*video_files.SUFFIXES, *motion_clips.SUFFIXES, "data_3d_h36m.npz"))
-    raise UserError(f"nothing to read in {path}; allowed: {allowed}")
+    endings = ", ".join((*video_files.SUFFIXES, *motion_clips.SUFFIXES))
+    raise UserError(f"nothing to read in {path}; allowed: {endings}, or the layout of one of {', '.join(LOADERS)}")

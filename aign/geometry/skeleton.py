@@ -97,6 +97,15 @@ COCO17 = Skeleton(
     parents=(-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
 )
 
+MPII16 = Skeleton(
+    name="mpii16",
+    joints=_sides(
+        "r_ankle r_knee r_hip l_hip l_knee l_ankle pelvis spine thorax head_top "
+        "r_wrist r_elbow r_shoulder l_shoulder l_elbow l_wrist"
+    ),
+    parents=(1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 8, 8, 13, 14),
+)
+
 BLAZEPOSE33 = Skeleton(
     name="blazepose33",
     joints=_sides(
@@ -133,7 +142,22 @@ CMU31 = Skeleton(
     ),
 )
 
-SKELETONS = {s.name: s for s in (H36M17, H36M32, LSP14, COCO17, BLAZEPOSE33, SMPL24, CMU31)}
+OPENPOSE25 = Skeleton(
+    name="openpose25",  # BODY_25; its neck and middle of the hips are midpoints, as our thorax and pelvis
+    joints=_sides(
+        "nose thorax r_shoulder r_elbow r_wrist l_shoulder l_elbow l_wrist pelvis r_hip r_knee r_ankle "
+        "l_hip l_knee l_ankle r_eye l_eye r_ear l_ear l_toe l_small_toe l_heel r_toe r_small_toe r_heel"
+    ),
+    parents=(1, 8, 1, 2, 3, 1, 5, 6, -1, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 19, 14, 11, 22, 11),
+)
+
+FACE5 = Skeleton(
+    name="face5",  # CelebA's landmarks: its "left" is the picture's, which is the person's right
+    joints=_sides("r_eye l_eye nose r_mouth l_mouth"),
+    parents=(2, 2, -1, 2, 2),
+)
+
+SKELETONS = {s.name: s for s in (H36M17, H36M32, LSP14, COCO17, MPII16, BLAZEPOSE33, SMPL24, CMU31, OPENPOSE25, FACE5)}
 
 DERIVED: dict[str, tuple[tuple[str, ...], ...]] = {
     "pelvis": (("l_hip", "r_hip"),),

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from aign.data import assets
-from aign.data.stages import blazepose
+from aign.data.stages import blazepose_nets
 from aign.data.stages.blazepose import BlazePose, PoseTrack, get_detector
 from aign.data.stages.decode import read_frames
 from aign.framework.errors import UserError
 
 
 def test_anchors():
-    anchors = blazepose._anchors()
+    anchors = blazepose_nets._anchors()
     assert anchors.shape == (2254, 2)
     assert np.allclose(anchors[:2], 0.5 / 28)  # two a cell
     assert np.allclose(anchors[2], (1.5 / 28, 0.5 / 28))  # x first, row by row
@@ -19,33 +19,35 @@ def test_anchors():
     assert np.allclose(anchors[-1], 6.5 / 7)
 
 
-def test_best_box_is_the_weighted_mean_of_its_cluster():
-    anchors = np.full((4, 2), 0.5)
-    boxes = np.zeros((4, 12), np.float32)
+def test_each_person_is_the_weighted_mean_of_its_cluster():
+    anchors = np.full((5, 2), 0.5)
+    boxes = np.zeros((5, 12), np.float32)
     boxes[:, 2:4] = 0.4
     boxes[1, 0] = 0.02
     boxes[2, :2] = 0.45  # elsewhere: another person
     boxes[3, 0] = 0.01  # near, but unlikely
-    logits = np.array([2.0, 1.0, 1.5, -1.0], np.float32)
-    best = blazepose._best(boxes, logits, anchors)
+    boxes[4, 1] = -0.45  # elsewhere too, and the least sure
+    logits = np.array([2.0, 1.0, 1.5, -1.0, 0.5], np.float32)
+    people = blazepose_nets._people(boxes, logits, anchors)
     score = 1 / (1 + np.exp(-logits))
-    assert best[0] == pytest.approx(0.5 + 0.02 * score[1] / (score[0] + score[1]), abs=1e-6)
-    assert best[1] == pytest.approx(0.5)
-    assert blazepose._best(boxes, np.full(4, -1.0, np.float32), anchors) is None
+    assert people[0][0] == pytest.approx(0.5 + 0.02 * score[1] / (score[0] + score[1]), abs=1e-6)
+    assert people[0][1] == pytest.approx(0.5)
+    assert [p[:2].round(3).tolist() for p in people[1:]] == [[0.95, 0.95], [0.5, 0.05]]
+    assert blazepose_nets._people(boxes, np.full(5, -1.0, np.float32), anchors) == []
 
 
 def test_convention_region():
     """Centre to rim points up in the crop; the side is 2.5 radii."""
     centre = np.array([100.0, 200.0])
     for rim, top_left in (((100.0, 160.0), (50.0, 150.0)), ((140.0, 200.0), (150.0, 150.0))):
-        region = blazepose._Region.around(centre, np.array(rim))
+        region = blazepose_nets.Region.around(centre, np.array(rim))
         assert region.side_px == pytest.approx(100.0)
         corners = region.to_image(np.array([[0.0, 0.0], [0.5, 0.5], [0.5, 0.1]]))
         assert np.allclose(corners, [top_left, centre, rim])
     # Lying with the head to the right: up in the crop is right in the image.
     assert np.allclose(region.rotate(np.array([[0.0, -1.0, 7.0]])), [[1.0, 0.0, 7.0]])
-    assert blazepose._Region.around(centre, centre) is None
-    assert blazepose._Region.around(centre, np.array([np.nan, 0.0])) is None
+    assert blazepose_nets.Region.around(centre, centre) is None
+    assert blazepose_nets.Region.around(centre, np.array([np.nan, 0.0])) is None
 
 
 def test_refine_follows_a_sure_heatmap_nearby_only():
@@ -55,7 +57,7 @@ def test_refine_follows_a_sure_heatmap_nearby_only():
     heat[50, 50, 1] = 8.0  # too far
     heat[31, 32, 2] = -0.1  # unsure
     points[3] = (-0.5, 2.0)  # outside the crop
-    refined = blazepose._refine(points, heat)
+    refined = blazepose_nets._refine(points, heat)
     assert np.allclose(refined[0], (32 / 64, 31 / 64), atol=1e-4)
     assert (refined[1:] == points[1:]).all()
 
@@ -143,7 +145,7 @@ def test_nobody(tracker, frames, track):
 def test_pickles_without_its_nets_and_loads_them_once(tracker, frames, track):
     content = pickle.dumps(tracker)
     assert len(content) < 1000
-    before = blazepose._nets.cache_info().currsize
+    before = blazepose_nets.load_nets.cache_info().currsize
     again = pickle.loads(content).track(frames[:2])
-    assert blazepose._nets.cache_info().currsize == before
+    assert blazepose_nets.load_nets.cache_info().currsize == before
     assert (again.kp2d_px == track.kp2d_px[:2]).all()

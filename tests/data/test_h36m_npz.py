@@ -15,17 +15,12 @@ from aign.data.store import Manifest, Quarantined, Store, commit
 from aign.framework.errors import UserError
 from aign.geometry.camera import Rigid
 from aign.geometry.skeleton import H36M17, H36M32, convert
+from tests.data.h36m_fixtures import motion_m
 
 
 def motion(frames, seed=0):
-    """A body of plausible size walking about, 32 joints with Human3.6M's duplicates, metres, z up."""
-    rng = np.random.default_rng(seed)
-    rest = rng.normal(0, 0.35, (32, 3)) * [0.4, 0.4, 1.2] + [0, 0, 0.95]
-    for copy, original in ((11, 0), (16, 13), (24, 13), (20, 19), (23, 22), (28, 27), (31, 30)):
-        rest[copy] = rest[original]
-    path = np.cumsum(rng.normal(0, 0.01, (frames, 1, 3)) * [1, 1, 0], 0)
-    sway = rng.normal(0, 0.01, (frames, 32, 3))
-    return (rest + path + sway).astype(np.float32)
+    """A body of plausible size moving about, 32 joints with Human3.6M's duplicates, metres, z up."""
+    return motion_m(frames, seed).astype(np.float32)
 
 
 def to17(joints):
@@ -174,12 +169,98 @@ def test_detections_longer_than_the_motion_are_truncated(folder, tmp_path):
     assert (clips.arrays["kp2d_conf"] == 1).all()
 
 
-def test_detections_need_real_cameras_and_the_right_layout(folder, tmp_path):
+MPII_FROM_17 = [3, 2, 1, 4, 5, 6, 0, 7, 8, 10, 16, 15, 14, 11, 12, 13]
+MPII_SIDES = [[3, 4, 5, 13, 14, 15], [0, 1, 2, 10, 11, 12]]
+COCO_SIDES = [[*range(1, 17, 2)], [*range(2, 17, 2)]]
+
+
+def coco_of(v):
+    """COCO's 17 of H36M's 17: eyes and ears at the nose; hips and shoulders, whose middles are pelvis and thorax."""
+    return v[:, [9, 9, 9, 9, 9, 11, 14, 12, 15, 13, 16, 4, 1, 5, 2, 6, 3]]
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "of_17", "unknown"),
+    [
+        ("detectron_ft_h36m", {**SYMMETRY, "layout_name": "h36m"}, lambda v: v, []),
+        (
+            "detectron_pt_coco",
+            {"num_joints": 17, "keypoints_symmetry": COCO_SIDES, "layout_name": "coco"},
+            coco_of,
+            [10],
+        ),
+        (
+            "sh_pt_mpii",
+            {"num_joints": 16, "keypoints_symmetry": MPII_SIDES, "layout_name": "mpii"},
+            lambda v: v[:, MPII_FROM_17],
+            [9],
+        ),
+        (
+            "sh_ft_h36m",
+            {"num_joints": 16, "keypoints_symmetry": MPII_SIDES, "layout_name": "h36m"},
+            lambda v: v[:, MPII_FROM_17],
+            [9],
+        ),
+    ],
+)
+def test_every_detection_file_becomes_the_17_joints(folder, tmp_path, name, metadata, of_17, unknown):
+    """S2, S3 and S4, who have no 3D joints, are there in the published files and not read."""
     pixels = with_gt(folder, placed_rig((7,), (0.0, 0.0), 0.0))
-    save(folder / "data_2d_h36m_d.npz", positions_2d=pixels, metadata={**SYMMETRY, "layout_name": "coco"})
+    detected = {s: {a: [of_17(v) for v in views] for a, views in acts.items()} for s, acts in pixels.items()}
+    for hidden in ("S2", "S3", "S4"):
+        detected[hidden] = {"Eating": [np.zeros((9, metadata["num_joints"], 2), np.float32)] * 4}
+    save(folder / f"data_2d_h36m_{name}.npz", positions_2d=detected, metadata=metadata)
+    jobs = h36m_npz.plan(folder, name)
+    assert {j.subject for j in jobs} == {"S1", "S9"}
+    clips = store_of(jobs, str(tmp_path / "store")).read({"keypoints": ("kp2d_px", "kp2d_conf")})
+    (number,) = [i for i, k in enumerate(clips.keys) if k.sequence == "S9/Photo" and k.camera == "60457274"]
+    mine = clips.clip_index == number
+    sure = clips.arrays["kp2d_conf"][mine]
+    assert (sure == ~np.isin(np.arange(17), unknown)).all()
+    # COCO's pelvis, spine and thorax are middles, some pixels from Human3.6M's own.
+    off = np.linalg.norm(clips.arrays["kp2d_px"][mine] - pixels["S9"]["Photo"][3], axis=-1)
+    assert off[:, [j for j in range(17) if j not in (*unknown, *((0, 7, 8) if "coco" in name else ()))]].max() < 1e-4
+    assert (clips.arrays["kp2d_px"][mine][:, unknown] == 0).all()
+    assert f"2D: {', '.join(sorted((name, 'gt')))}; " in h36m_npz.found(folder)
+
+
+def test_a_joint_order_that_does_not_fit_its_sides_is_refused(folder, tmp_path):
+    pixels = with_gt(folder, placed_rig((7,), (0.0, 0.0), 0.0))
+    bad = {"num_joints": 17, "keypoints_symmetry": SYMMETRY["keypoints_symmetry"][::-1], "layout_name": "h36m"}
+    save(folder / "data_2d_h36m_d.npz", positions_2d=pixels, metadata=bad)
     result = run(h36m_npz.plan(folder, "d")[0], str(tmp_path / "s"), 0)
     assert isinstance(result, Quarantined)
-    assert "layout 'coco'" in result.error
+    assert "left and right are" in result.error
+    sixteen = {s: {a: [v[:, :16] for v in views] for a, views in acts.items()} for s, acts in pixels.items()}
+    save(folder / "data_2d_h36m_d.npz", positions_2d=sixteen, metadata={**SYMMETRY, "layout_name": "h36m"})
+    result = run(h36m_npz.plan(folder, "d")[0], str(tmp_path / "s"), 0)
+    assert isinstance(result, Quarantined)
+    assert "4 of (frames, 17, 2)" in result.error
+
+
+def test_a_world_whose_z_is_not_up_is_refused(tmp_path):
+    save(tmp_path / "data_3d_h36m.npz", positions_3d={"S1": {"Walking": motion(30)[..., [0, 2, 1]]}})
+    result = run(h36m_npz.plan(tmp_path)[0], str(tmp_path / "s"), 0)
+    assert isinstance(result, Quarantined)
+    assert "+z is not up" in result.error
+
+
+def test_recognised_and_what_is_missing(folder, tmp_path):
+    assert h36m_npz.looks_like(folder)
+    assert h36m_npz.looks_like(folder / "data_3d_h36m.npz")
+    assert h36m_npz.missing(folder) == []
+    assert "S1, S9; 4 sequences; 2D: none, it is projected; cameras: placed by us" in h36m_npz.found(folder)
+    (tmp_path / "empty").mkdir()
+    assert not h36m_npz.looks_like(tmp_path / "empty")
+    assert h36m_npz.missing(tmp_path / "empty") == ["data_3d_h36m.npz (from VideoPose3D's prepare_data_h36m.py)"]
+
+
+def test_detections_need_real_cameras_and_the_right_layout(folder, tmp_path):
+    pixels = with_gt(folder, placed_rig((7,), (0.0, 0.0), 0.0))
+    save(folder / "data_2d_h36m_d.npz", positions_2d=pixels, metadata={**SYMMETRY, "layout_name": "body25"})
+    result = run(h36m_npz.plan(folder, "d")[0], str(tmp_path / "s"), 0)
+    assert isinstance(result, Quarantined)
+    assert "layout 'body25'" in result.error
     (folder / "data_2d_h36m_gt.npz").unlink()
     with pytest.raises(UserError, match="must be known"):
         h36m_npz.plan(folder, "d")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aign.body.motion import Motion
-from aign.data.datasets.job import CLIP_FRAMES, Recording, cut, labelled_views, run
+from aign.data.datasets.job import CLIP_FRAMES, Recording, Stored, cut, labelled_views, run
 from aign.data.datasets.motion_clips import EMBEDDED, MotionClip, joints_world_m, plan
 from aign.data.datasets.rig import placed_rig
 from aign.data.motions import load_demo_motions
@@ -17,6 +17,7 @@ from aign.framework.errors import UserError
 from aign.geometry.camera import Pinhole, project
 from aign.geometry.skeleton import H36M17
 from aign.geometry.torso import torso_rotation
+from tests.data import cmu_samples
 
 
 def still(frames=2, rot=None):
@@ -76,6 +77,41 @@ def test_the_plan_is_one_job_a_clip_with_its_licence():
 def test_nothing_there_is_said(tmp_path):
     with pytest.raises(UserError, match="no motion in"):
         plan(tmp_path)
+
+
+def test_a_folder_of_cmu_subjects(tmp_path):
+    """subjects/01/01.asf, 01_01.amc: the subject is the folder, and the skeleton is no motion of its own."""
+    frames = cmu_samples.random_frames(5)
+    for subject in ("01", "02"):
+        cmu_samples.write(tmp_path / "subjects" / subject, frames, name=f"{subject}_01")
+        (tmp_path / "subjects" / subject / "01.asf").rename(tmp_path / "subjects" / subject / f"{subject}.asf")
+    cmu_samples.write(tmp_path / "subjects" / "01", frames, name="01_02")
+    jobs = plan(tmp_path / "subjects")
+    assert [(job.subject, job.name) for job in jobs] == [("01", "01_01"), ("01", "01_02"), ("02", "02_01")]
+    made = jobs[0].clips(("memory_pose",), Stored(url="", records={}))
+    (clip,) = made.tables["memory_pose"]
+    assert (clip["sequence"], clip["subject"], clip["num_frames"], clip["fps"]) == ("01/01_01", "01", 5, 120.0)
+    # Another skeleton is another motion, though the .amc is the same.
+    asf = tmp_path / "subjects" / "01" / "01.asf"
+    asf.write_text(asf.read_text().replace("length 7.2", "length 7.9"))
+    after = plan(tmp_path / "subjects")
+    assert [a.sha256 == b.sha256 for a, b in zip(after, jobs, strict=True)] == [False, False, True]
+    asf.unlink()
+    result = run(plan(tmp_path / "subjects")[0], str(tmp_path / "store"), 0)
+    assert isinstance(result, Quarantined)
+    assert "no 01.asf beside it" in result.error
+
+
+def test_an_amass_folder_has_more_than_motions(tmp_path):
+    """Trap 17: shape.npz lies among the motions, and *_stagei.npz in the newer release."""
+    folder = tmp_path / "ACCAD" / "Male2 Walking"
+    folder.mkdir(parents=True)
+    for name in ("B3_walk_poses.npz", "shape.npz", "male_stagei.npz", "B3_walk_stageii.npz", "LICENSE.txt"):
+        (folder / name).write_bytes(b"not read by the plan")
+    (folder / "readme.txt").write_text("see LICENSE.txt")
+    assert [job.name for job in plan(tmp_path)] == ["B3_walk_poses", "B3_walk_stageii"]
+    with pytest.raises(UserError, match="no motion in"):
+        plan(folder / "shape.npz")
 
 
 def test_a_broken_motion_is_quarantined_and_nothing_is_written(tmp_path):

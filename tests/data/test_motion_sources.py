@@ -308,8 +308,8 @@ def test_both_amass_releases_are_read(tmp_path):
     np.savez(tmp_path / "a_stageii.npz", surface_model_type=np.array("smplx"), **smplx_release)
     a, b = read_amass(tmp_path / "a_poses.npz"), read_amass(tmp_path / "a_stageii.npz")
     assert (a.fps, b.fps) == (120.0, 60.0)
-    assert "female" in a.source
-    assert "male" in b.source
+    assert a.source == "AMASS SMPL+H a_poses.npz (female)", "the gender may be bytes"
+    assert b.source == "AMASS SMPL-X a_stageii.npz (male)"
     np.testing.assert_array_equal(a.rotmats, b.rotmats)
     np.testing.assert_array_equal(a.rotmats[:, 22:], np.tile(np.eye(3), (6, 2, 1, 1)))
     body = from_axis_angle(torch.from_numpy(amass()["poses"][:, 3:66]).view(6, 21, 3)).numpy()
@@ -332,6 +332,26 @@ def test_convention_amass_z_up_becomes_y_up(tmp_path):
     ]  # the joint in z-up axes: transl is added to the unturned rest pelvis
     np.testing.assert_allclose(motion.trans_m[0], [pelvis[0], pelvis[2], -pelvis[1]], atol=1e-6)
     assert joints_of(motion)[0, J["head"], 1] > motion.trans_m[0, 1] + 0.5
+
+
+def test_convention_each_amass_release_has_its_own_origin(tmp_path):
+    """`trans` moves a template whose pelvis is 22 cm below the origin in SMPL+H and 35 cm in SMPL-X."""
+    for width, pelvis in ((156, [-0.0018, -0.2233, 0.0282]), (165, [0.0031, -0.3514, 0.0120])):
+        np.savez(tmp_path / "a.npz", **amass(width, trans=np.zeros((6, 3))))
+        x, y, z = pelvis
+        np.testing.assert_allclose(read_amass(tmp_path / "a.npz").trans_m, np.tile([x, z, -y], (6, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("gender", [np.array("male"), np.array(b"male"), np.array("male", object), np.array(["male"])])
+def test_amass_gender_in_every_form(tmp_path, gender):
+    np.savez(tmp_path / "a.npz", **amass(gender=gender))
+    assert read_amass(tmp_path / "a.npz").source == "AMASS SMPL+H a.npz (male)"
+
+
+def test_amass_shape_files_are_no_motions(tmp_path):
+    np.savez(tmp_path / "shape.npz", betas=np.zeros(16), gender=np.array("female"))
+    with pytest.raises(UserError, match=r"no poses in it \(got betas, gender\)"):
+        read_amass(tmp_path / "shape.npz")
 
 
 @pytest.mark.parametrize(

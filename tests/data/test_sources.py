@@ -1,6 +1,8 @@
 """Which loader reads what, and what is said where none does."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -27,8 +29,8 @@ def touch(path: Path) -> Path:
         (("a.mp4",), "video"),
         (("a.MOV", "calibration.qca.txt"), "video"),
         (("a.mp4", "walk.bvh"), "video"),
-        (("data_3d_h36m.npz",), "h36m"),
-        (("x/data_3d_h36m.npz", "a.mp4", "other.npz"), "h36m"),
+        (("data_3d_h36m.npz",), "h36m-videopose3d"),
+        (("data_3d_h36m.npz", "a.mp4", "other.npz"), "h36m-videopose3d"),
     ],
 )
 def test_a_folder_is_read_as_what_is_in_it(names, kind, tmp_path):
@@ -39,14 +41,25 @@ def test_a_folder_is_read_as_what_is_in_it(names, kind, tmp_path):
 
 
 def test_every_kind_has_a_loader():
-    assert {"motion", "h36m", "video"} == set(sources.PLANS)
+    assert {"auto", *sources.LOADERS} == set(get_args(sources.Dataset))
+
+
+@pytest.mark.parametrize("kind", sources.LOADERS)
+def test_the_options_of_a_loader_are_options(kind):
+    assert set(sources.LOADERS[kind].options) <= {field.name for field in fields(SourceOptions)}
+
+
+def test_an_option_that_the_data_set_does_not_have_is_refused_with_who_has_it(tmp_path):
+    touch(tmp_path / "walk.bvh")
+    with pytest.raises(UserError, match=r"--side-px is for video; .* is read as motion"):
+        plan(str(tmp_path), options=SourceOptions(side_px=128))
 
 
 @pytest.mark.parametrize("names", [(), ("notes.md", "picture.png")])
 def test_nothing_to_read_says_what_could_be(names, tmp_path):
     for name in names:
         touch(tmp_path / name)
-    with pytest.raises(UserError, match=r"nothing to read in .*; allowed: .mp4, .*data_3d_h36m.npz"):
+    with pytest.raises(UserError, match=r"nothing to read in .*; allowed: .mp4, .*h36m-videopose3d"):
         plan(str(tmp_path))
 
 
@@ -68,7 +81,7 @@ def test_the_kind_can_be_told(tmp_path):
     touch(tmp_path / "walk.bvh")
     (job,) = plan(str(tmp_path), "motion")
     assert job.source == str(tmp_path / "walk.bvh")
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match=r"lacks metadata\.xml"):
         plan(str(tmp_path), "h36m")
 
 
@@ -78,5 +91,5 @@ def test_options_reach_their_loader_and_no_other(tmp_path):
     assert isinstance(plain, H36mNpz)
     with pytest.raises(UserError, match=r"no data_2d_h36m_mine\.npz beside data_3d_h36m\.npz"):
         plan(str(tmp_path), options=SourceOptions(keypoints="mine"))
-    with pytest.raises(UserError, match="--keypoints mine is for the h36m data set; demo-motions is read as motion"):
+    with pytest.raises(UserError, match="--keypoints is for h36m-videopose3d; demo-motions is read as motion"):
         plan("demo-motions", options=SourceOptions(keypoints="mine"))

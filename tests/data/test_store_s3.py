@@ -1,7 +1,5 @@
 """The store on a real S3-compatible server, started here."""
 
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import fsspec
@@ -13,28 +11,6 @@ from aign.data.store import Store, check_disjoint, commit, find_manifest, find_p
 from aign.data.store.files import storage_errors
 from aign.framework.errors import UserError
 from tests.data import store_samples as samples
-
-pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fs: Any = fsspec.filesystem("s3", skip_instance_cache=True)
-        fs.mkdir("motion")
-        yield "s3://motion"
-    fsspec.filesystem("s3").clear_instance_cache()
-    server.stop()
 
 
 def test_write_commit_read_verify(bucket: str, tmp_path: Any) -> None:

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from aign.geometry.skeleton import (
     H36M17,
     H36M32,
     LSP14,
+    MPII16,
     SKELETONS,
     SMPL24,
     convert,
@@ -19,7 +22,7 @@ from aign.geometry.skeleton import (
 @pytest.mark.parametrize("name", SKELETONS)
 def test_every_skeleton_is_one_tree(name):
     s = SKELETONS[name]
-    assert len(set(s.joints)) == len(s.joints) == len(s.parents) == int(name[-2:])
+    assert len(set(s.joints)) == len(s.joints) == len(s.parents) == int(re.search(r"\d+$", name)[0])
     assert sum(p < 0 for p in s.parents) == 1
     for joint in range(len(s)):
         ancestor, steps = joint, 0
@@ -77,6 +80,18 @@ def test_pelvis_and_spine_are_midpoints():
     torch.testing.assert_close(pelvis, torch.tensor([1.0, 0, 0]))
     torch.testing.assert_close(thorax, torch.tensor([1.0, 4, 0]))
     torch.testing.assert_close(spine, torch.tensor([1.0, 2, 0]))
+
+
+def test_mpii16_is_the_published_order_and_lacks_the_nose():
+    joints = torch.randn(16, 2)
+    got, valid = convert(joints, MPII16, H36M17)
+    want = joints[[6, 2, 1, 0, 3, 4, 5, 7, 8, 9, 13, 14, 15, 12, 11, 10]]
+    (nose,) = H36M17.index("nose")
+    others = [j for j in range(17) if j != nose]
+    assert valid.tolist() == [j != nose for j in range(17)]
+    assert torch.equal(got[others], want)
+    # Left and right as VideoPose3D's files list them.
+    assert {j for j, name in enumerate(MPII16.joints) if name.startswith("l_")} == {3, 4, 5, 13, 14, 15}
 
 
 def test_confidence_is_that_of_the_weakest_part():

@@ -52,13 +52,29 @@ def test_a_rerun_does_nothing_and_starts_no_ray(ray_cluster, two, tmp_path, monk
     assert {p: p.stat().st_mtime_ns for p in Path(url).rglob("*") if p.is_file()} == written
 
 
+@pytest.mark.parametrize("damage", ["removed", "cut off"])
+def test_a_part_that_is_gone_or_cut_off_is_made_again(ray_cluster, two, tmp_path, damage):
+    url = str(tmp_path / "s")
+    before = preprocess.preprocess(two, url).manifest
+    lost = next(part for part in before.parts if part.table == "labels")
+    file = Path(url) / lost.path
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: lost.bytes // 2])
+    again = preprocess.preprocess(two, url)
+    assert (again.made, again.kept) == (1, 1)
+    assert content(again.manifest) == content(before)
+    Store.open(url).verify()
+
+
 def test_another_source_adds_its_part_alone_and_numbers_stay(ray_cluster, two, tmp_path):
     url = str(tmp_path / "s")
     before = preprocess.preprocess(two, url).manifest
     other = tmp_path / "other"
     h36m_npz(other, {"S2": ("Photo",)})
     (other / "data_3d_h36m.npz").rename(other / "more.npz")
-    added = preprocess.preprocess(plan(str(other / "more.npz"), "h36m"), url)
+    added = preprocess.preprocess(plan(str(other / "more.npz"), "h36m-videopose3d"), url)
     assert (added.made, added.kept) == (1, 0)
     assert all(part in content(added.manifest)["parts"] for part in content(before)["parts"])
     assert sorted({p.part for p in added.manifest.parts}) == [0, 1, 2]

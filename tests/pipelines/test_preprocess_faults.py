@@ -59,6 +59,15 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(demo_store, tmp_path)
     assert not leftovers(tmp_path)
 
 
+def test_a_store_on_s3_equals_the_local_one(demo_store, bucket, tmp_path):
+    url = f"{bucket}/preprocessed/motion"
+    command = start("preprocess", "demo-motions", "--store", url, cwd=tmp_path)
+    _, told = command.communicate(timeout=2 * DEADLINE_S)
+    assert command.returncode == 0, told
+    assert content(find_manifest(url)) == content(demo_store.manifest)
+    Store.open(url).verify()
+
+
 TWO_NODES = """
 import sys
 from ray.cluster_utils import Cluster

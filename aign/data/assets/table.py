@@ -72,6 +72,14 @@ PYBULLET = Package(
     licence="zlib (the package; its motion clips carry no notice of their own)",
 )
 
+PMNDRS_ASSETS = Package(
+    registry="npm",
+    name="@pmndrs/assets",
+    version="1.7.0",
+    archive_bytes=13774995,
+    licence="CC0-1.0 (panoramas by Poly Haven)",
+)
+
 
 def _motion(name: str, member: str, size_bytes: int, sha256: str) -> Asset:
     return Asset(
@@ -95,6 +103,33 @@ def _video(number: int, size_bytes: int, sha256: str) -> Asset:
         size_bytes=size_bytes,
         sha256=sha256,
         purpose=f"real video, camera {number} of 4 (100 frames, 60 fps)",
+        suffix=".mp4",
+    )
+
+
+def _background(name: str, size_bytes: int, sha256: str) -> Asset:
+    # The package's 18th panorama, "sky", shows no ground to stand on.
+    return Asset(
+        name=f"background_{name}",
+        group="backgrounds",
+        package=PMNDRS_ASSETS,
+        member=f"package/hdri/{name}.exr.js",
+        size_bytes=size_bytes,
+        sha256=sha256,
+        purpose="HDR panorama 512 x 256 (OpenEXR in base64)",
+        suffix=".exr.js",
+    )
+
+
+def _two_people(number: int, size_bytes: int, sha256: str) -> Asset:
+    return Asset(
+        name=f"pose2sim_trial2_cam{number:02d}",
+        group="pose2sim_two_people",
+        package=POSE2SIM,
+        member=f"Pose2Sim/Demo_Batch/Trial_2/videos/cam{number:02d}.mp4",
+        size_bytes=size_bytes,
+        sha256=sha256,
+        purpose=f"real video of two people, camera {number} of 4 (100 frames, 60 fps)",
         suffix=".mp4",
     )
 
@@ -145,6 +180,10 @@ ASSETS: tuple[Asset, ...] = (
     _video(2, 540548, "94ff87cf978b8406e8aa36ab3c5362e72848994e87652f0dc7a33c315e8e0442"),
     _video(3, 1709101, "b8b329f832f178f27ecb78d024d5026b96c6adb36c387bfe2c0af85eab8a11ca"),
     _video(4, 1772999, "b5c0e7863fd70d008e7178d3c556b045b0ea5f78fcd61ca548a0b2e807e641f7"),
+    _two_people(1, 764061, "543cee6a4c2c2b52dc9eac9137ee63d14f1f84e706a9a7264769edcb11e5ea53"),
+    _two_people(2, 610385, "8895092a7cf26359205a427b7ac2f4a935c2e0bd36d9b7a5140cb33faa468a6b"),
+    _two_people(3, 801091, "d3daf48cdf9f5603868ddb99166ddaf9b12279e7ce968922926560d5fd3f0c99"),
+    _two_people(4, 877130, "1490149dc40e7301fa5ceae23862b044ba5c398a8b2a40df21ed894702728c09"),
     Asset(
         name="pose2sim_calibration",
         group="pose2sim",
@@ -223,4 +262,21 @@ ASSETS: tuple[Asset, ...] = (
         43499,
         "3a655a1e9334cef592b5b7bef4fd7a52e46fcacc8c7c807cfa1bee8249e6350d",
     ),
+    _background("apartment", 133914, "74c0206dd58bed5fd0795194c3eb0d6f1a7e30c26a831dc239617de707d3a6d8"),
+    _background("bridge", 191870, "0e0c4def1bd2e8f88d13de12e708047a103b845116f6a04737a25127ad115cb0"),
+    _background("city", 177918, "dcb14d9dfc48d83e7cc38c7fbb76416cac3a959a59a80d4b0fbfd9dbf4a05ed3"),
+    _background("dawn", 242978, "455ea02a016b2d177faa501e812ea993b43f223480fe3fe6abded88c5f242cf2"),
+    _background("esplanade", 347038, "1c7a9a7da193deafd6494a55c21a0a198b72e9024a5faae6e2d3db66a87154dc"),
+    _background("forest", 417198, "d37ba5af4a60e169f22482f299a14dde2c84455142eb2074d791c863aa619a79"),
+    _background("hall", 255502, "55db560c95f87b2c0cb82079d87c684fb0be8890d33e97a3628246740bef09e2"),
+    _background("lab", 221382, "3adb2d8b79177fe47c8d9fc50e52b8d5329ff6ba8409bd38d519fbce1e09d7d3"),
+    _background("lobby", 211638, "58150e771d20555ebe4a9fc0e1e1aede23de9096430c71d3107017e8a13dc7a6"),
+    _background("night", 205954, "e76f8e31dad6f491ff83fc3182551b1867c499464569a87d5d2874efb374f66e"),
+    _background("park", 210502, "88947c10444e0c5f0e51018e5b69af9a7489baab9e8034b0044686c2d8fd7a8c"),
+    _background("studio", 147694, "bdbc4502798c49310b46e57f27ffa8532a7f0a7c2f6708362132be225f0cfdbd"),
+    _background("sunrise", 224770, "36c7e652f58293b59a235add4b9399d450a24ea79b78709bcd1198246b08a68f"),
+    _background("sunset", 197858, "57ab9a1e5aec61f1816b2b977646d0baf82a4adf61bfe9d4a8313138f2f50e7c"),
+    _background("venice", 245790, "08d9d3255f50ffba3a2aa37a95abbcd0944282b90101877b5d0abf340ee0642a"),
+    _background("warehouse", 213382, "ce15dbb7b20bfd3c1daa478fec3425c6a8efa7ae5e2fe4d501033a1bcc1bd90a"),
+    _background("workshop", 305698, "32b92ffdb6aca9d5f73f13bbf9bd2d7b47169522de69f7fc4b18cf1da6beb048"),
 )

@@ -17,6 +17,8 @@ from aign.geometry.skeleton import H36M17, H36M32, convert
 SUBJECTS = 11
 CAMERAS = 4
 MAX_RESIDUAL_PX = 2.0
+POSITION_M = (0.5, 20.0)
+"""How far from the middle of the room a camera can stand."""
 
 
 def read_metadata(path: Path) -> dict[str, tuple[CalibratedCamera, ...]]:
@@ -24,18 +26,45 @@ def read_metadata(path: Path) -> dict[str, tuple[CalibratedCamera, ...]]:
 
     Convention: w0 holds 6 numbers (3 Euler angles in radians, position in mm) for each camera and subject, then fx fy
     cx cy k1 k2 k3 p1 p2 for each camera; R = Rx(a) Ry(b) Rz(c), X_cam = R (X_world - T). Source: protocols 3.1.
+
+    Raises:
+        UserError: not readable, or without the 300 numbers.
     """
     try:
         found = re.search(r"<w0>\s*\[([^\]]*)\]", path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    numbers = np.array(found.group(1).split(), dtype=np.float64) if found else np.zeros(0)
-    if numbers.size != 300:
-        raise UserError(f"{path} has {numbers.size} camera numbers in <w0>; Human3.6M's has 300")
+    try:
+        numbers = np.array(found.group(1).split() if found else [], dtype=np.float64)
+    except ValueError as error:
+        raise UserError(f"{path}: <w0> holds other things than numbers ({error})") from error
+    if numbers.size != 300 or not np.isfinite(numbers).all():
+        raise UserError(f"{path} has {np.isfinite(numbers).sum()} camera numbers in <w0>; Human3.6M's has 300")
     return {
         f"S{subject}": tuple(_camera(numbers, camera, subject) for camera in range(CAMERAS))
         for subject in range(1, SUBJECTS + 1)
     }
+
+
+def subject_rig(path: Path, subject: str) -> tuple[CalibratedCamera, ...]:
+    """The cameras of one subject from metadata.xml, in Human3.6M's order.
+
+    Raises:
+        UserError: as `read_metadata`; no cameras of this subject, or they cannot be in millimetres and pixels.
+    """
+    rigs = read_metadata(path)
+    if subject not in rigs:
+        raise UserError(f"{path} has no cameras of {subject}; it has {', '.join(rigs)}")
+    low, high = POSITION_M
+    for camera in rigs[subject]:
+        away = float(torch.linalg.vector_norm(camera.world_to_cam.trans_m))
+        focal = float(camera.pinhole.focal_px.min())
+        if not low <= away <= high or focal <= 0:
+            raise UserError(
+                f"{path}: camera {camera.name} of {subject} stands {away:.4g} m from the middle and has a focal length "
+                f"of {focal:.4g} px; {low:g} to {high:g} m and above 0 px are possible (0: the calibration lacks it)"
+            )
+    return rigs[subject]
 
 
 def _camera(w0: Float[np.ndarray, "300"], camera: int, subject: int) -> CalibratedCamera:

@@ -12,18 +12,20 @@ import numpy as np
 import torch
 
 from aign.data.actions import canonical_action
-from aign.data.datasets.h36m_cameras import calibrate, read_metadata
+from aign.data.datasets.h36m_cameras import calibrate, subject_rig
+from aign.data.datasets.h36m_files import FPS, check_world, subject_number
 from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
 from aign.data.datasets.rig import H36M_INTRINSICS, placed_rig
 from aign.data.store import Provenance
 from aign.framework.errors import UserError
 from aign.framework.safe_pickle import load_object_npz
 from aign.geometry.camera import CalibratedCamera
-from aign.geometry.skeleton import H36M17, H36M32, convert
+from aign.geometry.skeleton import COCO17, H36M17, H36M32, MPII16, Skeleton, conversion, convert
 
 T = TypeVar("T")
 
-FPS = 50.0
+LAYOUTS = {("h36m", 17): H36M17, ("coco", 17): COCO17, ("mpii", 16): MPII16, ("h36m", 16): MPII16}
+"""Joint sets of detections. Stacked-hourglass files have MPII's 16 also where they are named after Human3.6M."""
 LICENCE = "human3.6m-layout: licence of the file's owner"
 
 
@@ -96,12 +98,13 @@ class H36mNpz:
         if not np.issubdtype(joints.dtype, np.floating):
             raise UserError(f"{self.source} has dtype {joints.dtype}; floating point metres are needed")
         converted, _ = convert(torch.from_numpy(joints.astype(np.float32)), H36M32, H36M17)
+        check_world(converted.numpy(), self.source)
         return converted.numpy()
 
     def rig(self, joints_world_m: np.ndarray) -> tuple[CalibratedCamera, ...]:
         """The four cameras of this sequence."""
         if self.cameras == "metadata.xml":
-            return _of_subject(read_metadata(self.path.with_name("metadata.xml")), self.subject, self.cameras)
+            return subject_rig(self.path.with_name("metadata.xml"), self.subject)
         if self.cameras == "data_2d_h36m_gt.npz":
             world = dict(load(self.path, "positions_3d")[self.subject])
             pixels = _of_subject(load(self.path.with_name(self.cameras), "positions_2d"), self.subject, self.cameras)
@@ -122,27 +125,87 @@ class H36mNpz:
             source=self.source,
             fps=FPS,
         )
-        detected = None if self.detections is None else self._detected()
-        frames = len(joints) if detected is None else min(len(joints), *(len(d) for d in detected))
-        if detected is not None:
-            # Detections may be longer than the motion capture; the common part is kept (protocols 3.5 b).
-            detected = [d[:frames] for d in detected]
-        return Made(tables=labelled_views(recording, joints[:frames], self.rig(joints), detected))
+        if self.detections is None:
+            return Made(tables=labelled_views(recording, joints, self.rig(joints)))
+        layout, detected = self._detected()
+        # Detections may be longer than the motion capture; the common part is kept (protocols 3.5 b).
+        frames = min(len(joints), *(len(d) for d in detected))
+        _, there = conversion(layout, H36M17)
+        views = [convert(torch.from_numpy(d[:frames]), layout, H36M17)[0].numpy() for d in detected]
+        tables = labelled_views(recording, joints[:frames], self.rig(joints), views)
+        for clip in tables["keypoints"]:
+            clip["kp2d_conf"][:, ~there.numpy()] = 0  # joints that this detector does not know
+        return Made(tables=tables)
 
-    def _detected(self) -> list[np.ndarray]:
+    def _detected(self) -> tuple[Skeleton, list[np.ndarray]]:
+        """The detector's joints and what it saw in each camera."""
         assert self.detections is not None
-        layout = load(self.detections, "metadata").get("layout_name", "h36m")
-        if layout != "h36m":
-            raise UserError(f"{self.detections.name} has layout {layout!r}; h36m (17 joints in its order) can be read")
+        layout = detected_layout(self.detections)
         views = load(self.detections, "positions_2d").get(self.subject, {}).get(self.action)
         if views is None:
             raise UserError(f"{self.detections.name} has no {self.subject}/{self.action}, which {self.path.name} has")
-        if len(views) != len(H36M_INTRINSICS) or any(v.ndim != 3 or v.shape[1:] != (17, 2) for v in views):
-            shapes = [np.shape(v) for v in views]
+        shapes = [np.shape(v) for v in views]
+        if len(shapes) != len(H36M_INTRINSICS) or any(len(s) != 3 or s[1:] != (len(layout), 2) for s in shapes):
             raise UserError(
-                f"{self.detections.name}: {self.subject}/{self.action} has shapes {shapes}; 4 of (frames, 17, 2)"
+                f"{self.detections.name}: {self.subject}/{self.action} has shapes {shapes}; "
+                f"4 of (frames, {len(layout)}, 2)"
             )
-        return [np.asarray(v, np.float32) for v in views]
+        return layout, [np.asarray(v, np.float32) for v in views]
+
+
+def detected_layout(detections: Path) -> Skeleton:
+    """The joint set of a data_2d file: `layout_name` and `num_joints` of its metadata, checked against its symmetry.
+
+    Raises:
+        UserError: a joint set that is not known, or sides that are not those of it.
+    """
+    content = load(detections, "metadata")
+    name, count = str(content.get("layout_name", "h36m")), content.get("num_joints", 17)
+    if (name, count) not in LAYOUTS:
+        known = ", ".join(f"{n} ({c} joints)" for n, c in LAYOUTS)
+        raise UserError(f"{detections.name} has layout {name!r} of {count} joints; allowed: {known}")
+    layout = LAYOUTS[name, count]
+    symmetry = content.get("keypoints_symmetry")
+    sides = [{i for i, joint in enumerate(layout.joints) if joint.startswith(side)} for side in ("l_", "r_")]
+    if symmetry is not None and [set(side) for side in symmetry] != sides:
+        raise UserError(
+            f"{detections.name}: left and right are {symmetry}, but {layout.name} has {[sorted(s) for s in sides]}"
+        )
+    return layout
+
+
+def looks_like(path: Path) -> bool:
+    """Whether a file or folder has this layout."""
+    return _file(path).is_file() and _file(path).name == "data_3d_h36m.npz"
+
+
+def missing(path: Path) -> list[str]:
+    """What is needed and not there, and where it comes from."""
+    return [] if _file(path).is_file() else ["data_3d_h36m.npz (from VideoPose3D's prepare_data_h36m.py)"]
+
+
+def found(path: Path) -> str:
+    """What is there, in one line."""
+    positions = load(_file(path), "positions_3d")
+    subjects = ", ".join(sorted(positions, key=subject_number))
+    detections = _detections(_file(path))
+    return (
+        f"Human3.6M (VideoPose3D): {subjects}; {sum(map(len, positions.values()))} sequences; "
+        f"2D: {', '.join(detections) or 'none, it is projected'}; "
+        f"cameras: {next(iter(_calibrations(_file(path))), 'placed by us')}"
+    )
+
+
+def _file(path: Path) -> Path:
+    return path / "data_3d_h36m.npz" if path.is_dir() else path
+
+
+def _detections(file: Path) -> list[str]:
+    return sorted(p.stem.removeprefix("data_2d_h36m_") for p in file.parent.glob("data_2d_h36m_*.npz"))
+
+
+def _calibrations(file: Path) -> list[str]:
+    return [name for name in ("metadata.xml", "data_2d_h36m_gt.npz") if file.with_name(name).is_file()]
 
 
 def plan(path: Path, keypoints: str = "gt") -> list[H36mNpz]:
@@ -155,25 +218,26 @@ def plan(path: Path, keypoints: str = "gt") -> list[H36mNpz]:
     Raises:
         UserError: no such file, or it is not of this layout.
     """
-    file = path / "data_3d_h36m.npz" if path.is_dir() else path
+    file = _file(path)
     positions = load(file, "positions_3d")
     detections = None if keypoints == "gt" else file.with_name(f"data_2d_h36m_{keypoints}.npz")
     if detections is not None and not detections.is_file():
-        there = sorted(p.stem.removeprefix("data_2d_h36m_") for p in file.parent.glob("data_2d_h36m_*.npz"))
-        raise UserError(f"no {detections.name} beside {file.name}; there: {', '.join(there) or 'none'}, or gt")
-    found = [name for name in ("metadata.xml", "data_2d_h36m_gt.npz") if file.with_name(name).is_file()]
-    cameras = found[0] if found else "placed"
-    if detections is not None and not found:
+        raise UserError(
+            f"no {detections.name} beside {file.name}; there: {', '.join(_detections(file)) or 'none'}, or gt"
+        )
+    calibrations = _calibrations(file)
+    cameras = calibrations[0] if calibrations else "placed"
+    if detections is not None and not calibrations:
         raise UserError(
             f"{detections.name} was seen by real cameras, so where they stood must be known: "
             f"put metadata.xml or data_2d_h36m_gt.npz beside {file.name}"
         )
     hashes = tuple(
-        _sha256(p) for p in (file, detections, *(file.with_name(name) for name in found[:1])) if p is not None
+        _sha256(p) for p in (file, detections, *(file.with_name(name) for name in calibrations[:1])) if p is not None
     )
     return [
         H36mNpz(path=file, detections=detections, subject=s, action=a, cameras=cameras, sha256=hashes)
-        for s in sorted(positions, key=_subject_number)
+        for s in sorted(positions, key=subject_number)
         for a in sorted(positions[s])
     ]
 
@@ -182,11 +246,6 @@ def _of_subject(content: Mapping[str, T], subject: str, name: str) -> T:
     if subject not in content:
         raise UserError(f"{name} has no subject {subject}; it has {', '.join(sorted(content))}")
     return content[subject]
-
-
-def _subject_number(subject: str) -> tuple[int, str]:
-    digits = "".join(c for c in subject if c.isdigit())
-    return (int(digits) if digits else 0, subject)
 
 
 def _sha256(path: Path) -> str:

@@ -118,6 +118,41 @@ def cut(
     return clips
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unusable:
+    """A source that was found to be unusable while the work was planned: it goes to the quarantine like any other.
+
+    Attributes:
+        inner: the job it would have been.
+        error: what is wrong with it.
+    """
+
+    inner: Job
+    error: str
+
+    @property
+    def source(self) -> str:
+        """Of the job it would have been."""
+        return self.inner.source
+
+    @property
+    def table_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Of the job it would have been."""
+        return self.inner.table_groups
+
+    def provenance(self, table: str) -> Provenance:
+        """Of the job it would have been."""
+        return self.inner.provenance(table)
+
+    def clips(self, wanted: Collection[str], stored: Stored) -> Made:
+        """Never.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(self.error)
+
+
 def tables_of(job: Job) -> list[str]:
     """All tables a job makes."""
     return [table for group in job.table_groups for table in group]
@@ -237,7 +272,7 @@ def picture_columns(
 
 
 def crop_intrinsics(
-    intrinsics_px: Float32[np.ndarray, "4"], crop_xyxy_px: Float32[np.ndarray, "4"], frame_size_px: tuple[int, int]
+    intrinsics_px: Float[np.ndarray, "4"], crop_xyxy_px: Float[np.ndarray, "4"], frame_size_px: tuple[int, int]
 ) -> Float32[np.ndarray, "4"]:
     """Intrinsics of a picture that shows `crop_xyxy_px` of a larger one at another size.
 

@@ -1,9 +1,12 @@
-"""Motion clips (embedded, BVH, AMASS, DeepMimic) posed on the default body and seen by a rig of Human3.6M's cameras."""
+"""Motions (embedded, BVH, AMASS, CMU, DeepMimic) posed on the default body, seen by a rig of Human3.6M's cameras."""
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from aign.body.motion import Motion, skin_translation
 from aign.body.skinning import rest_joints, skin
 from aign.data.datasets.amass import read_amass
 from aign.data.datasets.bvh import read_bvh
+from aign.data.datasets.cmu_motion import read_amc, skeleton_file
 from aign.data.datasets.deepmimic import read_deepmimic
 from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
 from aign.data.datasets.rig import ANYWHERE, placed_rig
@@ -24,8 +28,10 @@ from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17
 
 EMBEDDED = "demo-motions"
-SUFFIXES = (".bvh", ".npz", ".txt")
-READERS = {".bvh": read_bvh, ".npz": read_amass, ".txt": read_deepmimic}
+READERS = {".bvh": read_bvh, ".npz": read_amass, ".amc": read_amc, ".txt": read_deepmimic}
+SUFFIXES = tuple(READERS)
+NO_MOTIONS = ("shape.npz", "*_stagei.npz", "license*.txt", "readme*.txt")
+"""What lies among the motions of AMASS and CMU and is none: the shape of a subject, and texts."""
 CHUNK_FRAMES = 256
 
 
@@ -38,7 +44,7 @@ class MotionClip:
         name: of the motion.
         subject: who moves, as far as the source says: the file's folder.
         licence: of the motion.
-        sha256: of the file, or of the embedded clip.
+        sha256: of the file and, of an .amc, its skeleton; or of the embedded clip.
         seed: of the camera placement.
     """
 
@@ -128,7 +134,7 @@ def plan(path: Path) -> list[MotionClip]:
             MotionClip(path=None, name=m.name, subject="demo", licence=m.licence, sha256=_digest(m))
             for m in load_demo_motions()
         ]
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in ([path] if path.is_file() else path.rglob("*")) if _may_be_motion(p))
     if not files:
         raise UserError(f"no motion in {path}; allowed endings: {', '.join(SUFFIXES)}")
     return [
@@ -137,10 +143,50 @@ def plan(path: Path) -> list[MotionClip]:
             name=file.stem,
             subject=file.parent.name,
             licence="licence of the motion's owner",
-            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            sha256=_file_digest(file),
         )
         for file in files
     ]
+
+
+def looks_like(path: Path) -> bool:
+    """Whether there is a file that may be a motion."""
+    return str(path) == EMBEDDED or any(_may_be_motion(p) for p in ([path] if path.is_file() else path.rglob("*")))
+
+
+def found(path: Path) -> str:
+    """One line: how many motions of which kind."""
+    jobs = plan(path)
+    kinds = Counter(job.path.suffix.lower() if job.path else "embedded" for job in jobs)
+    return f"motion: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
+
+
+def missing(path: Path) -> list[str]:
+    """Skeletons of .amc files that are not there."""
+    gone = []
+    for job in plan(path):
+        if job.path is not None and job.path.suffix.lower() == ".amc":
+            try:
+                skeleton_file(job.path)
+            except UserError as error:
+                gone.append(str(error))
+    return gone
+
+
+def _may_be_motion(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not any(fnmatch(path.name.lower(), name) for name in NO_MOTIONS)
+
+
+def _file_digest(path: Path) -> str:
+    """Of the file and, where a motion is written apart from its skeleton, of that too.
+
+    An .amc whose skeleton is missing is told of when it is read.
+    """
+    digest = hashlib.sha256(path.read_bytes())
+    if path.suffix.lower() == ".amc":
+        with suppress(UserError):
+            digest.update(skeleton_file(path).read_bytes())
+    return digest.hexdigest()
 
 
 def _digest(motion: Motion) -> str:

@@ -1,7 +1,7 @@
 """Ordinary videos: frames, BlazePose keypoints, and the calibration where there is one."""
 
-import hashlib
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,11 @@ from aign.data.datasets.job import (
     whole_picture,
 )
 from aign.data.datasets.pose2sim import fit_to_frames, read_qca
+from aign.data.datasets.raw_files import sha256_of
+from aign.data.pixels import JPEG_QUALITY, encode_jpeg
 from aign.data.stages.blazepose import get_detector
-from aign.data.stages.decode import probe, read_frames
+from aign.data.stages.decode import read_frames
+from aign.data.stages.video_index import index_video
 from aign.data.store import Provenance
 from aign.framework.errors import UserError
 from aign.geometry.camera import CalibratedCamera, Pinhole, Rigid
@@ -35,10 +38,11 @@ EMBEDDED = "demo-videos"
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 FRAME_SIDE_PX = 640
 """Longer side of the stored pictures; keypoints stay in the pixels of the video."""
-JPEG_QUALITY = 90
 ASSUMED_FOCAL = 1.1
 """Focal length over the longer side where nothing is known: 49 degrees, a usual camera. Marked "assumed"."""
 USUAL_FPS = 30.0
+CALIBRATION = "*.qca.txt"
+"""Qualisys, as Pose2Sim has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,7 @@ class VideoFile:
         return Provenance(
             source_hashes=(self.sha256,),
             stages=(
-                stage("decode", "1", side_px=FRAME_SIDE_PX, quality=JPEG_QUALITY),
+                stage("decode", "2", side_px=FRAME_SIDE_PX, quality=JPEG_QUALITY),
                 stage("blazepose", "1", net=self.nets, calibration=camera),
             ),
             skeleton=BLAZEPOSE33.name,
@@ -94,27 +98,25 @@ class VideoFile:
         Raises:
             UserError: not a video, damaged, or nobody in it.
         """
-        info = probe(self.path)
-        size = (info.width_px, info.height_px)
+        index = index_video(self.path)
+        size = (index.width_px, index.height_px)
         pictures: list[bytes] = []
         found = get_detector().track(_kept(self.path, pictures))
         if not found.found:
             raise UserError(f"{self.path}: no person found in {len(pictures)} frames; one is needed")
         camera = (
-            assumed_camera(self.camera, *size)
-            if self.calibrated is None
-            else fit_to_frames(self.calibrated, info.width_px, info.height_px)
+            assumed_camera(self.camera, *size) if self.calibrated is None else fit_to_frames(self.calibrated, *size)
         )
         recording = Recording(
             sequence=self.sequence,
             subject=self.sequence,
             action="video",
             source=self.source,
-            fps=info.fps or USUAL_FPS,
+            fps=index.fps or USUAL_FPS,
         )
         lens = calibration(camera, "assumed" if self.calibrated is None else "calibration")
         sizes = picture_columns(size, whole_picture(size), frame_size(*size), lens["intrinsics_px"])
-        times_s = (np.arange(len(pictures)) / recording.fps).astype(np.float32)
+        times_s = index.time_s[: len(pictures)].astype(np.float32)
         return Made(
             tables={
                 "frames": cut(recording, self.camera, {"image_jpeg": pictures, "time_s": times_s}, sizes),
@@ -143,13 +145,31 @@ def _kept(path: Path, pictures: list[bytes]) -> Iterator[UInt8[np.ndarray, "h w 
     """The frames one by one, each also stored as a small JPEG."""
     for frame in read_frames(path):
         height, width = frame.shape[:2]
-        small = cv2.resize(frame, frame_size(width, height), interpolation=cv2.INTER_AREA)
-        ok, encoded = cv2.imencode(
-            ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        )
-        assert ok, "JPEG encoding cannot fail on uint8 RGB"
-        pictures.append(encoded.tobytes())
+        small = np.asarray(cv2.resize(frame, frame_size(width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        pictures.append(encode_jpeg(small))
         yield frame
+
+
+def looks_like(path: Path) -> bool:
+    """Whether there is a video."""
+    return str(path) == EMBEDDED or bool(_files(path))
+
+
+def found(path: Path) -> str:
+    """One line: how many videos, and whether their cameras are known."""
+    if str(path) == EMBEDDED:
+        return "video: the 4 calibrated views of the sample"
+    known = "calibrated" if path.is_dir() and len(list(path.glob(CALIBRATION))) == 1 else "cameras not known: assumed"
+    return f"video: {len(_files(path))} files, {known}"
+
+
+def missing(path: Path) -> list[str]:
+    """Nothing is missing: a calibration is welcome, not needed."""
+    return []
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in ([path] if path.is_file() else path.rglob("*")) if p.suffix.lower() in SUFFIXES)
 
 
 def plan(path: Path) -> list[VideoFile]:
@@ -164,10 +184,10 @@ def plan(path: Path) -> list[VideoFile]:
     if str(path) == EMBEDDED:
         files = [asset_path(f"pose2sim_cam{n:02d}") for n in (1, 2, 3, 4)]
         return _jobs(files, read_qca(asset_path("pose2sim_calibration")), "pose2sim-demo", "BSD-3-Clause (Pose2Sim)")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = _files(path)
     if not files:
         raise UserError(f"no video in {path}; allowed endings: {', '.join(SUFFIXES)}")
-    found = sorted(path.glob("*.qca.txt")) if path.is_dir() else []
+    found = sorted(path.glob(CALIBRATION)) if path.is_dir() else []
     cameras = read_qca(found[0]) if len(found) == 1 else ()
     if cameras and len(cameras) != len(files):
         raise UserError(f"{found[0]} has {len(cameras)} cameras, {path} has {len(files)} videos; as many are needed")
@@ -176,19 +196,17 @@ def plan(path: Path) -> list[VideoFile]:
 
 def _jobs(files: list[Path], cameras: tuple[CalibratedCamera, ...], name: str, licence: str) -> list[VideoFile]:
     nets = pose_nets().kind
-    jobs = []
-    for index, file in enumerate(files):
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        jobs.append(
-            VideoFile(
-                path=file,
-                sequence=name if cameras else f"{file.stem}-{digest[:8]}",
-                camera=file.stem,
-                calibrated=cameras[index] if cameras else None,
-                sha256=digest,
-                nets=nets,
-                licence=licence,
-            )
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        digests = list(pool.map(sha256_of, files))
+    return [
+        VideoFile(
+            path=file,
+            sequence=name if cameras else f"{file.stem}-{digest[:8]}",
+            camera=file.stem,
+            calibrated=cameras[index] if cameras else None,
+            sha256=digest,
+            nets=nets,
+            licence=licence,
         )
-    return jobs
+        for index, (file, digest) in enumerate(zip(files, digests, strict=True))
+    ]

@@ -143,3 +143,16 @@ def remove_orphans(url: str) -> tuple[str, ...]:
         for orphan in orphans:
             orphan.unlink(missing_ok=True)
     return tuple(orphan.name for orphan in orphans)
+
+
+def list_files(url: str) -> dict[str, int]:
+    """Size in bytes of every file of a store, by its path in the store.
+
+    Raises:
+        UserError: the place cannot be listed.
+    """
+    fs, root = open_url(url)
+    with storage_errors(f"list {url}"):
+        fs.invalidate_cache()
+        found = fs.find(root, detail=True)
+    return {str(path)[len(root) :].lstrip("/"): int(info["size"]) for path, info in found.items()}

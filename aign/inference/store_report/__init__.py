@@ -1,0 +1,1 @@
+"""What is in a store and what is wrong with it: facts, pictures of clips, and one HTML page of both."""
