@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias
 
+import cv2
 import ray
 import tyro
 from rich.console import Console
@@ -100,12 +101,18 @@ def _numbers(jobs: Sequence[Job], manifest: Manifest) -> dict[str, int]:
     return numbers | {job.source: next(free) for job in jobs if job.source not in numbers}
 
 
+def _work(job: Job, url: str, number: int) -> Result:
+    """One task: one CPU, so OpenCV gets one thread."""
+    cv2.setNumThreads(1)
+    return run(job, url, number)
+
+
 def _results(jobs: Sequence[Job], url: str, numbers: Mapping[str, int]) -> Generator[Result, None, None]:
     """Run the jobs as tasks with a bounded number in flight; a task that dies with its worker is tried again.
 
     However this ends, no task is left writing.
     """
-    task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[OSError])(run)
+    task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=[OSError])(_work)
     waiting, flying = list(reversed(jobs)), dict[Any, Job]()
     try:
         while waiting or flying:

@@ -16,12 +16,16 @@ from aign.data.datasets import (
     mpi_inf_3dhp,
     spin_npz,
     surreal,
+    synthetic,
     threedpw,
     video_files,
     video_ranges,
 )
 from aign.data.datasets.framing import DEFAULT_TABLES, SIDE_PX, Framing
 from aign.data.datasets.job import Job
+from aign.data.datasets.synthetic import SyntheticOptions
+from aign.data.synthetic.scene import Background, Lighting
+from aign.data.synthetic.wardrobe import Texture
 from aign.framework.errors import UserError
 
 Dataset: TypeAlias = Literal[
@@ -38,6 +42,7 @@ Dataset: TypeAlias = Literal[
     "images",
     "video",
     "motion",
+    "synthetic",
 ]
 
 
@@ -52,6 +57,14 @@ class SourceOptions:
         side_px: video: side of the stored pictures.
         detections: video: a folder (or file) of 2D detections to take instead of detecting: COCO json, OpenPose json or
             VideoPose3D's custom npz, found by the video's name.
+        frames: synthetic: how many pictures.
+        seed: synthetic: of everything random.
+        domain: synthetic: what may come up; "source" and "target" differ in every knob, "wide" is all of it.
+        lighting: synthetic: in place of the domain's.
+        texture: synthetic: of the clothes, in place of the domain's.
+        background: synthetic: in place of the domain's.
+        camera_height_m: synthetic: least and most, in place of the domain's.
+        body_range: synthetic: least and most of each shape coefficient, in place of the domain's.
     """
 
     keypoints: str = "gt"
@@ -59,6 +72,14 @@ class SourceOptions:
     stages: tuple[str, ...] = DEFAULT_TABLES
     side_px: int = SIDE_PX
     detections: str | None = None
+    frames: int = 20_000
+    seed: int = 0
+    domain: Literal["wide", "source", "target"] = "wide"
+    lighting: Lighting | None = None
+    texture: Texture | None = None
+    background: Background | None = None
+    camera_height_m: tuple[float, float] | None = None
+    body_range: tuple[float, float] | None = None
 
 
 @runtime_checkable
@@ -100,6 +121,14 @@ def _videos(path: Path, options: SourceOptions) -> Sequence[Job]:
     return video_ranges.plan(path, Framing(side_px=options.side_px, tables=options.stages), detections)
 
 
+_KNOBS = ("side_px", "frames", "seed", "domain", "lighting", "texture", "background", "camera_height_m", "body_range")
+
+
+def _synthetic(path: Path, options: SourceOptions) -> Sequence[Job]:
+    knobs = {name: getattr(options, name) for name in _KNOBS}
+    return synthetic.plan(SyntheticOptions(motions=str(path), **knobs))
+
+
 LOADERS: Mapping[str, Loader] = {
     "h36m": Loader(layout=h36m_official, plan=lambda path, _: h36m_official.plan(path)),
     "h36m-fetch": Loader(layout=h36m_fetch, plan=lambda path, _: h36m_fetch.plan(path)),
@@ -115,6 +144,7 @@ LOADERS: Mapping[str, Loader] = {
     "images": Loader(layout=image_folder, plan=lambda path, _: image_folder.plan(path)),
     "video": Loader(layout=video_files, plan=_videos, options=("framing", "stages", "side_px", "detections")),
     "motion": Loader(layout=motion_clips, plan=lambda path, _: motion_clips.plan(path)),
+    "synthetic": Loader(layout=synthetic, plan=_synthetic, options=_KNOBS),
 }
 """In the order in which they are tried: what has a layout of its own before what only has an ending."""
 

@@ -134,6 +134,9 @@ def _two_people(number: int, size_bytes: int, sha256: str) -> Asset:
     )
 
 
+USUAL_GROUPS = ("pose", "pose2sim")
+"""What is fetched where nothing is named: what the usual commands need. The rest is large, or for one purpose."""
+
 ASSETS: tuple[Asset, ...] = (
     Asset(
         name="pose_detector",
