@@ -3,7 +3,7 @@
     python benchmarks/loader_mocap.py [--rounds N] [--write]
 
 Rows are made from Pose2Sim's videos (`aign assets pull pose2sim`): crops that drift over the picture in other colours
-from clip to clip, DIS flow between them, an ellipse that moves as mask. They are encoded once, and the same bytes are
+from clip to clip, DIS flow between them, a body of ellipses as mask. They are encoded once, and the same bytes are
 written into all four formats; each is read shuffled, the way its users read it, and decoded by the same functions into
 the same tensors, in batches of 64. Every way of reading runs once a round, in turns, in this process or its workers;
 the clock runs from the third batch of an epoch to its last, after an epoch that filled caches and started workers. How

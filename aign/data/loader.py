@@ -191,7 +191,8 @@ class ClipLoader:
         if needed > allowed:
             raise UserError(
                 f"got windows of about {needed:,} bytes of pictures ({len(self._streams)} streams of mix "
-                f"{self._config.mix}, twice); cache_bytes allows {allowed:,}: take fewer streams or a smaller mix, or allow more"
+                f"{self._config.mix}, twice); cache_bytes allows {allowed:,}: take fewer streams or a smaller mix, "
+                "or allow more"
             )
 
     def _after(self, epoch: int, step: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aign.data.assets.fetch import fetch, npm_present
-from aign.data.assets.table import ASSETS, USUAL_GROUPS, Asset, Package
+from aign.data.assets.table import ASSETS, ON_DEMAND, Asset, Package
 from aign.framework.errors import UserError
 
 
@@ -158,7 +158,7 @@ def _digest(at: Path) -> str:
 
 def _select(names: Sequence[str] | None, groups: bool = True) -> list[Asset]:
     if names is None:
-        return [asset for asset in ASSETS if asset.group in USUAL_GROUPS]
+        return [asset for asset in ASSETS if asset.group not in ON_DEMAND]
     chosen: list[Asset] = []
     for name in names:
         matching = [asset for asset in ASSETS if asset.name == name or (groups and asset.group == name)]

@@ -134,8 +134,8 @@ def _two_people(number: int, size_bytes: int, sha256: str) -> Asset:
     )
 
 
-USUAL_GROUPS = ("pose", "pose2sim")
-"""What is fetched where nothing is named: what the usual commands need. The rest is large, or for one purpose."""
+ON_DEMAND = ("motions", "backgrounds", "pose2sim_two_people", "pose_pip")
+"""Groups that are fetched only where they are named: large, or for one purpose."""
 
 ASSETS: tuple[Asset, ...] = (
     Asset(
