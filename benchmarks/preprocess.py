@@ -24,9 +24,9 @@ import numpy as np
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from aign.data import assets
-from aign.data.datasets.framing import DEFAULT_TABLES, SIDE_PX, WORKING_SIDE_PX, Framing
 from aign.data.datasets.job import run
-from aign.data.datasets.video_ranges import plan
+from aign.data.datasets.video.framing import DEFAULT_TABLES, SIDE_PX, WORKING_SIDE_PX, Framing
+from aign.data.datasets.video.video_ranges import plan
 from aign.data.stages.blazepose import get_detector
 from aign.data.stages.crops import crop_image, square_crop, warp_mask
 from aign.data.stages.decode import read_range

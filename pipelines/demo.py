@@ -14,8 +14,8 @@ from rich.console import Console
 
 from aign import __version__
 from aign.data import assets
-from aign.data.datasets import video_files
-from aign.data.datasets.pose2sim import fit_to_frames
+from aign.data.datasets.video import video_files
+from aign.data.datasets.video.pose2sim import fit_to_frames
 from aign.data.sources import SourceOptions, plan
 from aign.data.store import Store
 from aign.evaluation.lifting import metrics

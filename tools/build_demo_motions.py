@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from aign.body.motion import Motion
-from aign.data.datasets.deepmimic import read_deepmimic
+from aign.data.datasets.motion.deepmimic import read_deepmimic
 from aign.data.motions import DEMO_MOTIONS
 from aign.geometry.rotation import to_quaternion
 

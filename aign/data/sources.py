@@ -5,25 +5,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from aign.data.datasets import (
-    celeba,
-    h36m_fetch,
-    h36m_mmpose,
-    h36m_npz,
-    h36m_official,
-    image_folder,
-    motion_clips,
-    mpi_inf_3dhp,
-    spin_npz,
-    surreal,
-    synthetic,
-    threedpw,
-    video_files,
-    video_ranges,
-)
-from aign.data.datasets.framing import DEFAULT_TABLES, SIDE_PX, Framing
+from aign.data.datasets import synthetic
+from aign.data.datasets.bodies import mpi_inf_3dhp, surreal, threedpw
+from aign.data.datasets.faces import celeba, image_folder
+from aign.data.datasets.h36m import h36m_fetch, h36m_mmpose, h36m_npz, h36m_official, spin_npz
 from aign.data.datasets.job import Job
+from aign.data.datasets.motion import motion_clips
 from aign.data.datasets.synthetic import SyntheticOptions
+from aign.data.datasets.video import video_files, video_ranges
+from aign.data.datasets.video.framing import DEFAULT_TABLES, SIDE_PX, Framing
 from aign.data.synthetic.scene import Background, Lighting
 from aign.data.synthetic.wardrobe import Texture
 from aign.framework.errors import UserError

@@ -10,8 +10,8 @@ import torch
 from aign.body.assets import load_body
 from aign.body.retarget import smallest_rotation
 from aign.body.skinning import forward_kinematics, rest_joints, skin
-from aign.data.datasets.bvh import bvh_world, parse_bvh
-from aign.data.datasets.h36m_cameras import read_metadata
+from aign.data.datasets.h36m.h36m_cameras import read_metadata
+from aign.data.datasets.motion.bvh import bvh_world, parse_bvh
 from aign.evaluation.pose import METRICS
 from aign.geometry.camera import Pinhole, Rigid, distort, project
 from aign.geometry.rotation import from_axis_angle, look_at

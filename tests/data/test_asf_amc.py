@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aign.data.datasets.asf_amc import asf_world, parse_amc, parse_asf
-from aign.data.datasets.bvh import read_bvh
-from aign.data.datasets.cmu_motion import FPS, read_amc
+from aign.data.datasets.motion.asf_amc import asf_world, parse_amc, parse_asf
+from aign.data.datasets.motion.bvh import read_bvh
+from aign.data.datasets.motion.cmu_motion import FPS, read_amc
 from aign.framework.errors import UserError
 from tests.data.cmu_samples import BONES, amc_text, asf_text, random_frames, write
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from aign.data.datasets import faces as faces_module
-from aign.data.datasets.celeba import plan
-from aign.data.datasets.faces import LANDMARKS, read_picture
+from aign.data.datasets.faces import faces as faces_module
+from aign.data.datasets.faces.celeba import plan
+from aign.data.datasets.faces.faces import LANDMARKS, read_picture
 from aign.data.datasets.job import Stored, run
 from aign.data.pixels import decode_jpeg
 from aign.data.store import Manifest, Quarantined, Store, commit
@@ -164,7 +164,7 @@ def test_landmarks_of_the_unaligned_pictures_are_refused(celeba):
 
 
 def test_jobs_are_of_bounded_size_and_small(celeba, monkeypatch):
-    monkeypatch.setattr("aign.data.datasets.celeba.PICTURES_PER_JOB", 2)
+    monkeypatch.setattr("aign.data.datasets.faces.celeba.PICTURES_PER_JOB", 2)
     jobs = plan(celeba)
     assert faces_module.PICTURES_PER_JOB == 4096
     assert [job.names for job in jobs[:3]] == [

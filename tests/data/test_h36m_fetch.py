@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aign.data.datasets import h36m_fetch
+from aign.data.datasets.h36m import h36m_fetch
 from aign.data.datasets.job import Stored, run, tables_of
 from aign.data.pixels import decode_jpeg
 from aign.data.store import Quarantined

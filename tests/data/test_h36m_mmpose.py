@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from aign.data.datasets import h36m_mmpose
-from aign.data.datasets.h36m_lists import parse_name, sequences
-from aign.data.datasets.h36m_rows import NpzRows
+from aign.data.datasets.h36m import h36m_mmpose
+from aign.data.datasets.h36m.h36m_lists import parse_name, sequences
+from aign.data.datasets.h36m.h36m_rows import NpzRows
 from aign.data.datasets.job import Stored, run, tables_of
 from aign.data.pixels import decode_jpeg
 from aign.data.store import Quarantined

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from aign.data.datasets import h36m_npz
-from aign.data.datasets.h36m_cameras import calibrate, read_metadata
+from aign.data.datasets.h36m import h36m_npz
+from aign.data.datasets.h36m.h36m_cameras import calibrate, read_metadata
 from aign.data.datasets.job import run
 from aign.data.datasets.rig import H36M_INTRINSICS, h36m_camera, placed_rig, see
 from aign.data.store import Manifest, Quarantined, Store, commit

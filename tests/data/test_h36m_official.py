@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 
-from aign.data.datasets import h36m_fetch, h36m_official
-from aign.data.datasets.h36m_cameras import read_metadata, subject_rig
-from aign.data.datasets.h36m_files import DAMAGED, check_camera, check_world, read_joints_3d, read_pose
-from aign.data.datasets.h36m_metadata import read_takes, stem_of
-from aign.data.datasets.h36m_silhouettes import read_silhouettes
+from aign.data.datasets.h36m import h36m_fetch, h36m_official
+from aign.data.datasets.h36m.h36m_cameras import read_metadata, subject_rig
+from aign.data.datasets.h36m.h36m_files import DAMAGED, check_camera, check_world, read_joints_3d, read_pose
+from aign.data.datasets.h36m.h36m_metadata import read_takes, stem_of
+from aign.data.datasets.h36m.h36m_silhouettes import read_silhouettes
 from aign.data.datasets.job import Stored, run, tables_of
 from aign.data.pixels import decode_jpeg, decode_mask
 from aign.data.stages.crops import crop_points
@@ -198,7 +198,9 @@ def test_frames_are_squares_about_the_person_with_the_joints_where_they_are(film
 
 def test_only_what_is_wanted_is_decoded(filmed, monkeypatch):
     (job,) = h36m_official.plan(filmed)
-    monkeypatch.setattr("aign.data.datasets.h36m_sequence.read_range", lambda *_: pytest.fail("a video was decoded"))
+    monkeypatch.setattr(
+        "aign.data.datasets.h36m.h36m_sequence.read_range", lambda *_: pytest.fail("a video was decoded")
+    )
     tables = made(job, ("keypoints", "labels")).tables
     assert len(tables["keypoints"]) == len(tables["labels"]) == 4
     assert tables["frames"] == tables["masks"] == []

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from aign.data.datasets.faces import LANDMARKS
-from aign.data.datasets.image_folder import plan, read_table
+from aign.data.datasets.faces.faces import LANDMARKS
+from aign.data.datasets.faces.image_folder import plan, read_table
 from aign.data.datasets.job import Stored, run
 from aign.data.pixels import decode_jpeg
 from aign.data.store import Manifest, Quarantined, Store, commit
@@ -91,7 +91,7 @@ def test_identity_partition_and_landmarks_are_taken(tmp_path):
 
 
 def test_jobs_are_bounded_and_together_everything(tmp_path, monkeypatch):
-    monkeypatch.setattr("aign.data.datasets.image_folder.PICTURES_PER_JOB", 2)
+    monkeypatch.setattr("aign.data.datasets.faces.image_folder.PICTURES_PER_JOB", 2)
     parts = ["train", "test", "train", "test", "train", "all"]
     names = [f"{i}.jpg" for i in range(6)]
     table = "file,x,partition\n" + "".join(

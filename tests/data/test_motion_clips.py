@@ -9,7 +9,7 @@ import torch
 
 from aign.body.motion import Motion
 from aign.data.datasets.job import CLIP_FRAMES, Recording, Stored, cut, labelled_views, run
-from aign.data.datasets.motion_clips import EMBEDDED, MotionClip, joints_world_m, plan
+from aign.data.datasets.motion.motion_clips import EMBEDDED, MotionClip, joints_world_m, plan
 from aign.data.datasets.rig import placed_rig
 from aign.data.motions import load_demo_motions
 from aign.data.store import Quarantined

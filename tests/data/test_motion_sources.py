@@ -9,9 +9,9 @@ import torch
 from aign.body.assets import load_body
 from aign.body.motion import skin_translation
 from aign.body.skinning import joints_only, skin
-from aign.data.datasets.amass import read_amass
-from aign.data.datasets.bvh import bvh_world, parse_bvh, read_bvh
-from aign.data.datasets.deepmimic import read_deepmimic
+from aign.data.datasets.motion.amass import read_amass
+from aign.data.datasets.motion.bvh import bvh_world, parse_bvh, read_bvh
+from aign.data.datasets.motion.deepmimic import read_deepmimic
 from aign.data.motions import DEMO_MOTIONS, load_demo_motions
 from aign.framework.errors import UserError
 from aign.geometry.rotation import from_axis_angle

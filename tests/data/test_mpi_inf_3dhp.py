@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from aign.data.datasets import mpi_inf_3dhp
-from aign.data.datasets.job import Stored, run
-from aign.data.datasets.mpi_inf_3dhp_files import (
+from aign.data.datasets.bodies import mpi_inf_3dhp
+from aign.data.datasets.bodies.mpi_inf_3dhp_files import (
     TEST_JOINTS,
     TEST_STANDS,
     TEST_TO_H36M,
@@ -19,6 +18,7 @@ from aign.data.datasets.mpi_inf_3dhp_files import (
     TRAIN_TO_H36M,
     read_calibration,
 )
+from aign.data.datasets.job import Stored, run
 from aign.data.pixels import decode_jpeg
 from aign.data.stages.crops import crop_points
 from aign.data.stages.decode import write_mp4

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aign.data.datasets.person_clips import PersonClip, cropped, cut_by_travel, hard_masks, main_first, of_track
+from aign.data.datasets.video.person_clips import PersonClip, cropped, cut_by_travel, hard_masks, main_first, of_track
 from aign.data.stages.crops import rescale_points
 from aign.data.stages.people import PersonTrack
 

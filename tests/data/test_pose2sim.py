@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aign.data import assets
-from aign.data.datasets.pose2sim import fit_to_frames, read_qca, stacked
+from aign.data.datasets.video.pose2sim import fit_to_frames, read_qca, stacked
 from aign.data.stages.blazepose import get_detector
 from aign.data.stages.decode import read_frames
 from aign.framework.errors import UserError

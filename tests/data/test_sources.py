@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from aign.data import sources
-from aign.data.datasets.h36m_npz import H36mNpz
-from aign.data.datasets.motion_clips import MotionClip
+from aign.data.datasets.h36m.h36m_npz import H36mNpz
+from aign.data.datasets.motion.motion_clips import MotionClip
 from aign.data.sources import SourceOptions, detect, plan
 from aign.framework.errors import UserError
 from tests.data.test_h36m_npz import motion, save
@@ -51,8 +51,8 @@ def test_the_options_of_a_loader_are_options(kind):
 
 def test_an_option_that_the_data_set_does_not_have_is_refused_with_who_has_it(tmp_path):
     touch(tmp_path / "walk.bvh")
-    with pytest.raises(UserError, match=r"--side-px is for video; .* is read as motion"):
-        plan(str(tmp_path), options=SourceOptions(side_px=128))
+    with pytest.raises(UserError, match=r"--framing is for video; .* is read as motion"):
+        plan(str(tmp_path), options=SourceOptions(framing="whole"))
 
 
 @pytest.mark.parametrize("names", [(), ("notes.md", "picture.png")])

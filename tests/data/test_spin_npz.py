@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aign.data.datasets import spin_npz
+from aign.data.datasets.h36m import spin_npz
 from aign.data.datasets.job import Stored, run, tables_of
 from aign.data.pixels import decode_jpeg
 from aign.data.stages.crops import crop_points

@@ -11,11 +11,11 @@ import torch
 
 from aign.body.assets import DEFAULT_BODY, load_body
 from aign.body.skinning import joints_only
-from aign.data.datasets import surreal
+from aign.data.datasets.bodies import surreal
+from aign.data.datasets.bodies.surreal_camera import MIRRORED_ROT, camera, in_file
+from aign.data.datasets.bodies.surreal_flow import USUAL, FlowSign, both_ways, flow_sign
+from aign.data.datasets.bodies.surreal_info import MEAN_PELVIS_M
 from aign.data.datasets.job import Stored, run
-from aign.data.datasets.surreal_camera import MIRRORED_ROT, camera, in_file
-from aign.data.datasets.surreal_flow import USUAL, FlowSign, both_ways, flow_sign
-from aign.data.datasets.surreal_info import MEAN_PELVIS_M
 from aign.data.pixels import decode_depth, decode_flow, decode_jpeg, decode_mask, decode_parts
 from aign.data.store import Manifest, Quarantined, Store, commit
 from aign.framework.errors import UserError

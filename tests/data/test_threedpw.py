@@ -11,7 +11,7 @@ import torch
 
 from aign.body.assets import load_body
 from aign.body.skinning import joints_only
-from aign.data.datasets import threedpw
+from aign.data.datasets.bodies import threedpw
 from aign.data.datasets.job import Stored, run
 from aign.data.pixels import decode_jpeg
 from aign.data.stages.crops import crop_points

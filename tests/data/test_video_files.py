@@ -10,9 +10,9 @@ import pytest
 
 from aign.data import assets
 from aign.data.assets import PoseNets
-from aign.data.datasets import video_files
 from aign.data.datasets.job import run
-from aign.data.datasets.video_files import assumed_camera, frame_size, plan
+from aign.data.datasets.video import video_files
+from aign.data.datasets.video.video_files import assumed_camera, frame_size, plan
 from aign.data.stages.decode import read_frames, write_mp4
 from aign.data.store import Manifest, Quarantined, Store, commit
 from aign.framework.errors import UserError

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from aign.data import assets, pixels
-from aign.data.datasets import framing, video_ranges
-from aign.data.datasets.framing import DEFAULT_TABLES, Framing
 from aign.data.datasets.job import Unusable, run
-from aign.data.datasets.video_ranges import VideoRange, plan
+from aign.data.datasets.video import framing, video_ranges
+from aign.data.datasets.video.framing import DEFAULT_TABLES, Framing
+from aign.data.datasets.video.video_ranges import VideoRange, plan
 from aign.data.stages.crops import crop_points
 from aign.data.stages.decode import read_frames, write_mp4
 from aign.data.stages.flow import Dis
@@ -217,7 +217,7 @@ def test_every_stage_of_every_table_is_in_the_chain():
 def replace_nothing():
     from pathlib import Path
 
-    from aign.data.datasets.video_files import VideoFile
+    from aign.data.datasets.video.video_files import VideoFile
 
     return VideoFile(
         path=Path("a.mp4"), sequence="a", camera="a", calibrated=None, sha256="0", nets="heavy", licence="CC0-1.0"

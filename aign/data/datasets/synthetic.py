@@ -12,7 +12,6 @@ import torch
 
 from aign.body.assets import DEFAULT_BODY, load_body
 from aign.data import assets
-from aign.data.datasets import motion_clips
 from aign.data.datasets.job import (
     PRODUCER,
     Made,
@@ -24,7 +23,8 @@ from aign.data.datasets.job import (
     stage,
     whole_picture,
 )
-from aign.data.datasets.motion_clips import EMBEDDED, MotionClip
+from aign.data.datasets.motion import motion_clips
+from aign.data.datasets.motion.motion_clips import EMBEDDED, MotionClip
 from aign.data.pixels import encode_bits, encode_depth, encode_flow, encode_jpeg, encode_mask, encode_parts
 from aign.data.store import Provenance
 from aign.data.store.writer import Clip

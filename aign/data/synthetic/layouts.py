@@ -16,8 +16,7 @@ from jaxtyping import Float, Float32
 from aign.body.assets import load_body
 from aign.body.motion import Motion
 from aign.data.actions import ACTIONS_15
-from aign.data.datasets.rig import H36M_INTRINSICS, placed_rig
-from aign.data.datasets.surreal_camera import (
+from aign.data.datasets.bodies.surreal_camera import (
     CENTRE_PX,
     FOCAL_PX,
     MIRRORED_ROT,
@@ -26,8 +25,9 @@ from aign.data.datasets.surreal_camera import (
     SIZE_PX,
     in_file,
 )
-from aign.data.datasets.surreal_flow import USUAL
-from aign.data.datasets.surreal_info import OURS
+from aign.data.datasets.bodies.surreal_flow import USUAL
+from aign.data.datasets.bodies.surreal_info import OURS
+from aign.data.datasets.rig import H36M_INTRINSICS, placed_rig
 from aign.data.stages.decode import write_mp4
 from aign.data.synthetic.factory import RenderedClip, render_clip
 from aign.data.synthetic.scene import ClipSize, Domain, Scene, draw_scene

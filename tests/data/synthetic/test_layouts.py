@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from aign.data.datasets import h36m_official, surreal
+from aign.data.datasets.bodies import surreal
+from aign.data.datasets.h36m import h36m_official
 from aign.data.datasets.job import Stored
 from aign.data.motions import load_demo_motions
 from aign.data.pixels import decode_depth, decode_flow, decode_jpeg, decode_mask, decode_parts

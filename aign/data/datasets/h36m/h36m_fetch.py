@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from aign.data.datasets.h36m_cameras import subject_rig
-from aign.data.datasets.h36m_files import (
+from aign.data.datasets.h36m.h36m_cameras import subject_rig
+from aign.data.datasets.h36m.h36m_files import (
     LICENCE,
     check_agreement,
     check_camera,
@@ -26,12 +26,12 @@ from aign.data.datasets.h36m_files import (
     subject_number,
     to_world,
 )
-from aign.data.datasets.h36m_lists import Listed, listed_tables, memory_clips
-from aign.data.datasets.h36m_metadata import read_takes, stem_of
-from aign.data.datasets.h36m_official import found_of, jobs, missing_of
-from aign.data.datasets.h36m_sequence import EXTRACTED, H36mSequence
-from aign.data.datasets.h36m_silhouettes import BROKEN_HDF5
-from aign.data.datasets.h36m_views import View, crop_stage
+from aign.data.datasets.h36m.h36m_lists import Listed, listed_tables, memory_clips
+from aign.data.datasets.h36m.h36m_metadata import read_takes, stem_of
+from aign.data.datasets.h36m.h36m_official import found_of, jobs, missing_of
+from aign.data.datasets.h36m.h36m_sequence import EXTRACTED, H36mSequence
+from aign.data.datasets.h36m.h36m_silhouettes import BROKEN_HDF5
+from aign.data.datasets.h36m.h36m_views import View, crop_stage
 from aign.data.datasets.job import PRODUCER, Made, Stored, stage
 from aign.data.datasets.raw_files import listing_sha256, numbers, sha256_of, some
 from aign.data.datasets.rig import see

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from aign.body.assets import BodyAssets, load_body
 from aign.body.motion import Motion
 from aign.body.retarget import LIMB_CHILD, SourcePose, retarget
-from aign.data.datasets.asf_amc import ROOT, asf_world, parse_amc, parse_asf
+from aign.data.datasets.motion.asf_amc import ROOT, asf_world, parse_amc, parse_asf
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import SMPL24
 
@@ -18,7 +18,7 @@ FPS = 120.0
 LEG_M = (0.4, 1.4)
 """Hip to ankle of a person, from a child to the tallest."""
 
-# Bone -> the joint it starts at, as in the conversion of these files to BVH (`aign.data.datasets.bvh`): the lower neck
+# Bone -> the joint it starts at, as in the conversion of these files to BVH (`bvh.py` beside this): the lower neck
 # has no counterpart, and the hand turns with the wrist bone.
 _SIDE = {"femur": "hip", "tibia": "knee", "foot": "ankle", "toes": "foot"}
 _SIDE |= {"clavicle": "collar", "humerus": "shoulder", "radius": "elbow", "wrist": "wrist"}

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from aign.data.actions import canonical_action
-from aign.data.datasets.h36m_cameras import subject_rig
-from aign.data.datasets.h36m_files import (
+from aign.data.datasets.h36m.h36m_cameras import subject_rig
+from aign.data.datasets.h36m.h36m_files import (
     CAMERAS,
     FPS,
     LICENCE,
@@ -26,8 +26,8 @@ from aign.data.datasets.h36m_files import (
     select_17,
     to_world,
 )
-from aign.data.datasets.h36m_silhouettes import read_silhouettes
-from aign.data.datasets.h36m_views import (
+from aign.data.datasets.h36m.h36m_silhouettes import read_silhouettes
+from aign.data.datasets.h36m.h36m_views import (
     Cut,
     Frames,
     View,

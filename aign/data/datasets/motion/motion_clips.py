@@ -16,11 +16,11 @@ from jaxtyping import Float
 from aign.body.assets import load_body
 from aign.body.motion import Motion, skin_translation
 from aign.body.skinning import rest_joints, skin
-from aign.data.datasets.amass import read_amass
-from aign.data.datasets.bvh import read_bvh
-from aign.data.datasets.cmu_motion import read_amc, skeleton_file
-from aign.data.datasets.deepmimic import read_deepmimic
 from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
+from aign.data.datasets.motion.amass import read_amass
+from aign.data.datasets.motion.bvh import read_bvh
+from aign.data.datasets.motion.cmu_motion import read_amc, skeleton_file
+from aign.data.datasets.motion.deepmimic import read_deepmimic
 from aign.data.datasets.rig import ANYWHERE, placed_rig
 from aign.data.motions import load_demo_motions
 from aign.data.store import Provenance

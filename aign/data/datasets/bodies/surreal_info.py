@@ -12,8 +12,8 @@ from jaxtyping import Float, Shaped
 
 from aign.body.assets import BodyAssets, load_body
 from aign.body.skinning import rest_joints
+from aign.data.datasets.bodies.surreal_camera import SIZE_PX, camera, in_file, to_z_up
 from aign.data.datasets.raw_files import entry, numbers, read_mat
-from aign.data.datasets.surreal_camera import SIZE_PX, camera, in_file, to_z_up
 from aign.framework.errors import UserError
 from aign.geometry.camera import CalibratedCamera, project
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from aign.data.datasets.faces import (
+from aign.data.datasets.faces.faces import (
     ALL,
     LANDMARKS,
     PARTITIONS,

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from aign.data.datasets.bodies.labelled_tracks import Track, check_seen, read_picture, way_up
+from aign.data.datasets.bodies.threedpw_file import Actor, Lens, count_people, read_actor, read_lens, rest_pelvis_m
 from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, stage
-from aign.data.datasets.labelled_tracks import Track, check_seen, read_picture, way_up
 from aign.data.datasets.raw_files import listing_sha256, sha256_of, some
-from aign.data.datasets.threedpw_file import Actor, Lens, count_people, read_actor, read_lens, rest_pelvis_m
 from aign.data.store import Provenance
 from aign.framework.errors import UserError
 from aign.framework.safe_pickle import load_pickle

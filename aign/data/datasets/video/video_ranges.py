@@ -18,8 +18,10 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aign.data import pixels
-from aign.data.datasets import video_files
-from aign.data.datasets.framing import (
+from aign.data.datasets.job import PRODUCER, Job, Made, Recording, Stored, Unusable, calibration, picture_columns
+from aign.data.datasets.raw_files import sha256_of
+from aign.data.datasets.video import video_files
+from aign.data.datasets.video.framing import (
     BLOCK_FRAMES,
     DEPENDS,
     RANGE_FRAMES,
@@ -29,8 +31,7 @@ from aign.data.datasets.framing import (
     Given,
     chain,
 )
-from aign.data.datasets.job import PRODUCER, Job, Made, Recording, Stored, Unusable, calibration, picture_columns
-from aign.data.datasets.person_clips import (
+from aign.data.datasets.video.person_clips import (
     Making,
     PersonClip,
     cropped,
@@ -40,9 +41,8 @@ from aign.data.datasets.person_clips import (
     of_track,
     picture_rows,
 )
-from aign.data.datasets.pose2sim import fit_to_frames
-from aign.data.datasets.raw_files import sha256_of
-from aign.data.datasets.video_files import USUAL_FPS, VideoFile, assumed_camera
+from aign.data.datasets.video.pose2sim import fit_to_frames
+from aign.data.datasets.video.video_files import USUAL_FPS, VideoFile, assumed_camera
 from aign.data.stages import people, shots
 from aign.data.stages.blazepose import get_detector
 from aign.data.stages.crops import rescale_points

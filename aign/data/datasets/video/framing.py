@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aign.data import pixels
 from aign.data.datasets.job import stage
-from aign.data.datasets.video_files import VideoFile
+from aign.data.datasets.video.video_files import VideoFile
 from aign.data.stages import crops, people, shots
 from aign.data.stages.flow import FlowMethod, default_flow
 from aign.data.stages.quality import QualityLimits

@@ -14,6 +14,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from aign.data.datasets.bodies.surreal_camera import SIZE_PX, flipped, pose_in_camera
+from aign.data.datasets.bodies.surreal_flow import both_ways, flow_sign
+from aign.data.datasets.bodies.surreal_info import (
+    ClipInfo,
+    body_files,
+    is_monster,
+    read_info,
+    read_pictures,
+    rest_pelvis_m,
+    subject,
+)
 from aign.data.datasets.job import (
     PRODUCER,
     Made,
@@ -27,17 +38,6 @@ from aign.data.datasets.job import (
 )
 from aign.data.datasets.raw_files import sha256_of, some
 from aign.data.datasets.rig import see
-from aign.data.datasets.surreal_camera import SIZE_PX, flipped, pose_in_camera
-from aign.data.datasets.surreal_flow import both_ways, flow_sign
-from aign.data.datasets.surreal_info import (
-    ClipInfo,
-    body_files,
-    is_monster,
-    read_info,
-    read_pictures,
-    rest_pelvis_m,
-    subject,
-)
 from aign.data.pixels import encode_depth, encode_flow, encode_jpeg, encode_mask, encode_parts
 from aign.data.stages.decode import read_frames
 from aign.data.store import Provenance, Stage

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from aign.data.actions import canonical_action
-from aign.data.datasets.h36m_cameras import calibrate, subject_rig
-from aign.data.datasets.h36m_files import FPS, check_world, subject_number
+from aign.data.datasets.h36m.h36m_cameras import calibrate, subject_rig
+from aign.data.datasets.h36m.h36m_files import FPS, check_world, subject_number
 from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
 from aign.data.datasets.rig import H36M_INTRINSICS, placed_rig
 from aign.data.store import Provenance

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from aign.data.datasets.h36m_files import (
+from aign.data.datasets.h36m.h36m_files import (
     CAMERAS,
     LICENCE,
     check_agreement,
@@ -22,7 +22,7 @@ from aign.data.datasets.h36m_files import (
     subject_number,
     to_world,
 )
-from aign.data.datasets.h36m_lists import (
+from aign.data.datasets.h36m.h36m_lists import (
     Listed,
     ListedView,
     frame_numbers,
@@ -33,8 +33,8 @@ from aign.data.datasets.h36m_lists import (
     pictures_sha256,
     sequences,
 )
-from aign.data.datasets.h36m_rows import NpzRows
-from aign.data.datasets.h36m_views import View, crop_stage
+from aign.data.datasets.h36m.h36m_rows import NpzRows
+from aign.data.datasets.h36m.h36m_views import View, crop_stage
 from aign.data.datasets.job import PRODUCER, Made, Stored, stage
 from aign.data.datasets.raw_files import numbers, sha256_of
 from aign.data.datasets.rig import H36M_INTRINSICS, Intrinsics, h36m_camera, see

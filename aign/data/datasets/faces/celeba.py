@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aign.data.datasets.faces import (
+from aign.data.datasets.faces.faces import (
     ALL,
     LANDMARKS,
     PARTITIONS,

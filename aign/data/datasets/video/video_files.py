@@ -23,8 +23,8 @@ from aign.data.datasets.job import (
     stage,
     whole_picture,
 )
-from aign.data.datasets.pose2sim import fit_to_frames, read_qca
 from aign.data.datasets.raw_files import sha256_of
+from aign.data.datasets.video.pose2sim import fit_to_frames, read_qca
 from aign.data.pixels import JPEG_QUALITY, encode_jpeg
 from aign.data.stages.blazepose import get_detector
 from aign.data.stages.decode import read_frames

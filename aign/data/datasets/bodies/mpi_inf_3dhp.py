@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, calibration, stage
-from aign.data.datasets.labelled_tracks import Track, check_seen, read_picture
-from aign.data.datasets.mpi_inf_3dhp_files import (
+from aign.data.datasets.bodies.labelled_tracks import Track, check_seen, read_picture
+from aign.data.datasets.bodies.mpi_inf_3dhp_files import (
     TEST_STANDS,
     TRAIN_OFF_PX,
     Labels,
@@ -26,6 +25,7 @@ from aign.data.datasets.mpi_inf_3dhp_files import (
     read_test,
     read_train,
 )
+from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, calibration, stage
 from aign.data.datasets.raw_files import listing_sha256, sha256_of, some
 from aign.data.stages.decode import probe, read_frames
 from aign.data.store import Provenance

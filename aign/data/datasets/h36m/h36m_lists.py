@@ -15,9 +15,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from aign.data.actions import canonical_action
-from aign.data.datasets.h36m_files import CAMERAS, FPS, to_world
-from aign.data.datasets.h36m_rows import NpzRows
-from aign.data.datasets.h36m_views import Cut, Frames, Picture, View, consecutive, cut_view, joint_clips, picture_clips
+from aign.data.datasets.h36m.h36m_files import CAMERAS, FPS, to_world
+from aign.data.datasets.h36m.h36m_rows import NpzRows
+from aign.data.datasets.h36m.h36m_views import (
+    Cut,
+    Frames,
+    Picture,
+    View,
+    consecutive,
+    cut_view,
+    joint_clips,
+    picture_clips,
+)
 from aign.data.datasets.job import Recording, cut
 from aign.data.datasets.raw_files import some
 from aign.data.stages.crops import MARGIN

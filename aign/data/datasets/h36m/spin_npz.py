@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from aign.data.datasets.h36m_cameras import subject_rig
-from aign.data.datasets.h36m_files import LICENCE, check_y_down, subject_number
-from aign.data.datasets.h36m_lists import (
+from aign.data.datasets.h36m.h36m_cameras import subject_rig
+from aign.data.datasets.h36m.h36m_files import LICENCE, check_y_down, subject_number
+from aign.data.datasets.h36m.h36m_lists import (
     Listed,
     ListedView,
     frame_numbers,
@@ -25,8 +25,8 @@ from aign.data.datasets.h36m_lists import (
     pictures_sha256,
     sequences,
 )
-from aign.data.datasets.h36m_rows import NpzRows
-from aign.data.datasets.h36m_views import View, crop_stage
+from aign.data.datasets.h36m.h36m_rows import NpzRows
+from aign.data.datasets.h36m.h36m_views import View, crop_stage
 from aign.data.datasets.job import PRODUCER, Made, Stored, stage
 from aign.data.datasets.raw_files import numbers, sha256_of
 from aign.data.datasets.rig import H36M_INTRINSICS, h36m_camera
