@@ -79,7 +79,9 @@ def _second_largest(changes: list[float]) -> float:
 
 
 def _small(frame: UInt8[np.ndarray, "h w 3"]) -> _Small:
-    picture = np.asarray(cv2.resize(frame, _SIZE_PX, interpolation=cv2.INTER_AREA), np.uint8)
+    # Averaging every pixel of a large frame takes 2 ms; some 16 for each of the small picture's take 0.3 ms.
+    sampled = cv2.resize(frame, (4 * _SIZE_PX[0], 4 * _SIZE_PX[1]), interpolation=cv2.INTER_NEAREST)
+    picture = np.asarray(cv2.resize(sampled, _SIZE_PX, interpolation=cv2.INTER_AREA), np.uint8)
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
     colours = cv2.calcHist([hsv], [0, 1, 2], None, _BINS, (0, 180, 0, 256, 0, 256))
     return _Small(picture=picture, colours=np.asarray(colours / colours.sum(), np.float32))
