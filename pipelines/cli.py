@@ -11,8 +11,8 @@ from aign import __version__
 VERBS: Mapping[str, tuple[str, str]] = {
     "demo": ("pipelines.demo", "the whole story on the embedded data, in a few minutes"),
     "assets": ("pipelines.assets", "pull, list or verify the pinned public assets"),
-    "preprocess": ("pipelines.preprocess", "bring videos, motion or Human3.6M into a store"),
-    "data": ("pipelines.data", "doctor: what is in a store, and what is wrong with it"),
+    "preprocess": ("pipelines.preprocess", "bring videos, motion or a published data set into a store"),
+    "data": ("pipelines.data", "look into a store (doctor), or render synthetic data sets as files"),
     "train": ("pipelines.train", "train a recipe on a store"),
     "evaluate": ("pipelines.evaluate", "measure a model on a store under a named protocol"),
     "register": ("pipelines.register", "register a finished run in MLflow, behind its gates"),

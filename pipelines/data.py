@@ -1,4 +1,4 @@
-"""`aign data doctor`."""
+"""`aign data`: the doctor, and synthetic people in published layouts."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ from aign.inference.store_report.page import all_findings, write_page
 from aign.inference.store_report.words import duration, shortened
 from infra.storage import absolute
 from pipelines.arguments import run_verb
+from pipelines.render import render
 
 SICK = 1
 _LINES = 20
@@ -92,5 +93,5 @@ def _plain(text: str, style: str = "") -> Text:
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    verbs: dict[str, Callable[..., None]] = {"doctor": doctor}
+    verbs: dict[str, Callable[..., None]] = {"doctor": doctor, "render": render}
     run_verb(verbs, "aign data", argv, __doc__ or "")
