@@ -12,17 +12,13 @@ times are CPU time, so that a busy machine changes them little.
 """
 
 import argparse
-import datetime
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
+import machine
 import numpy as np
 import pyarrow as pa
 
@@ -46,7 +42,6 @@ WARPED_AT_PX = 1024
 NOISE = 2.0
 ROUNDS = 5
 RENDERED_FPS = 30.0
-RESULT = Path(__file__).parent / "results" / "flow.md"
 
 Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -298,17 +293,6 @@ def table(side: int, made: list[Scene]) -> list[str]:
     return [*lines, ""]
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def commit() -> str:
-    got = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return got.stdout.strip() or "not committed"
-
-
 def as_markdown(made: list[Scene]) -> str:
     lines = [line for side in SIZES_PX for line in table(side, made)]
     return "\n".join(
@@ -333,27 +317,20 @@ def as_markdown(made: list[Scene]) -> str:
             "|--:|--:|--:|--:|--:|--:|",
             *(stored(made, side) for side in SIZES_PX),
             "",
-            f"- machine: {processor()}, {os.cpu_count()} logical cores; load average {os.getloadavg()[0]:.1f}",
-            f"- Python {platform.python_version()}, OpenCV {cv2.__version__}, numpy {np.__version__}",
-            f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; commit: {commit()}",
-            "- command: `python benchmarks/flow.py --write`",
-            "",
+            *machine.lines("python benchmarks/flow.py --write", "opencv-python-headless", "numpy"),
         ]
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name} beside the other results")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/flow.md")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     text = as_markdown(scenes())
     print(text)
     if arguments.write:
-        RESULT.parent.mkdir(exist_ok=True)
-        temporary = RESULT.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, RESULT)
+        machine.publish("flow.md", text)
 
 
 if __name__ == "__main__":

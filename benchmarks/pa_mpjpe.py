@@ -8,15 +8,11 @@ gives, the harder case for the iteration). `--write` puts the figures into bench
 """
 
 import argparse
-import datetime
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import machine
 import numpy as np
 import torch
 
@@ -28,7 +24,6 @@ JOINTS = 17
 LOOP_POSES = 4_000
 BATCH_POSES = 100_000
 ROUNDS = 9
-RESULT = Path(__file__).parent / "results" / "pa_mpjpe.md"
 
 
 def similarity_aligned_error(predicted: np.ndarray, target: np.ndarray) -> float:
@@ -88,17 +83,6 @@ def measure(kind: str) -> dict[str, float]:
     }
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def commit() -> str:
-    got = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return got.stdout.strip() or "not committed"
-
-
 def as_markdown(results: dict[str, dict[str, float]]) -> str:
     lines = [
         "# Batched PA-MPJPE against a per-pose numpy SVD loop",
@@ -116,27 +100,20 @@ def as_markdown(results: dict[str, dict[str, float]]) -> str:
             f"Target: at least {TARGET_RATIO:.0f}x and at most {TARGET_MM:.0e} mm apart. Float32 poses of {JOINTS} "
             f"joints in batches of {BATCH_POSES:,}; one thread, same process, in turns, median of {ROUNDS} rounds.",
             "",
-            f"- machine: {processor()}, {os.cpu_count()} logical cores; load average {os.getloadavg()[0]:.1f}",
-            f"- Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
-            f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; commit: {commit()}",
-            "- command: `python benchmarks/pa_mpjpe.py --write`",
-            "",
+            *machine.lines("python benchmarks/pa_mpjpe.py --write", "torch", "numpy"),
         ]
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name} beside the other results")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/pa_mpjpe.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     text = as_markdown({kind: measure(kind) for kind in ("close", "unrelated")})
     print(text)
     if arguments.write:
-        RESULT.parent.mkdir(exist_ok=True)
-        temporary = RESULT.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, RESULT)
+        machine.publish("pa_mpjpe.md", text)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,12 @@ benchmarks/results/synthetic.md.
 """
 
 import argparse
-import datetime
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
-import numba
+import machine
 import numpy as np
 import torch
 import trimesh
@@ -38,7 +33,6 @@ SIDES = (128, 256)
 FRAMES = 480
 PEER_FRAMES = 12
 ROUNDS = 5
-RESULT = Path(__file__).parent / "results" / "synthetic.md"
 Work = Callable[[], object]
 
 
@@ -140,17 +134,6 @@ def row_bytes(side: int) -> dict[str, float]:
     return sizes
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def commit() -> str:
-    got = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return got.stdout.strip() or "not committed"
-
-
 def as_markdown(results: dict[int, dict[str, tuple[float, float]]], sizes: dict[str, float]) -> str:
     lines = [
         "# The synthetic human factory",
@@ -174,28 +157,20 @@ def as_markdown(results: dict[int, dict[str, tuple[float, float]]], sizes: dict[
             "Neighbours on the machine still slow a thread through shared caches and hyper-threads.",
             f"Stored kB per frame at {SIDES[-1]} px: {total}.",
             "",
-            f"- machine: {processor()}, {os.cpu_count()} logical cores; load average {os.getloadavg()[0]:.1f}",
-            f"- Python {platform.python_version()}, numba {numba.__version__}, torch {torch.__version__}, "
-            f"numpy {np.__version__}, trimesh {trimesh.__version__}",
-            f"- date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; commit: {commit()}",
-            "- command: `python benchmarks/synthetic.py --write`",
-            "",
+            *machine.lines("python benchmarks/synthetic.py --write", "numba", "torch", "numpy", "trimesh"),
         ]
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name} beside the other results")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/synthetic.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     text = as_markdown({side: measure(side) for side in SIDES}, row_bytes(SIDES[-1]))
     print(text)
     if arguments.write:
-        RESULT.parent.mkdir(exist_ok=True)
-        temporary = RESULT.with_suffix(".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, RESULT)
+        machine.publish("synthetic.md", text)
 
 
 if __name__ == "__main__":

@@ -115,11 +115,11 @@ DEFAULT_BY_SIDE: tuple[tuple[float, FlowMethod], ...] = ((320, DIS_FINE), (math.
 """Up to which longer side of the picture, in px, which method.
 
 Measured in benchmarks/results/flow.md; a person moving 3 px over a static background, mean error on the person:
-at 128 px fine 0.29 px (3 ms), medium 0.58 px (1 ms), the most expensive setting 0.29 px (12 ms);
-at 256 px fine 0.20 px (13 ms), medium 0.35 px (5 ms), the most expensive setting 0.20 px (50 ms);
-at 512 px fine 0.19 px (56 ms), medium 0.23 px (19 ms), the most expensive setting 0.18 px (200 ms).
-So the finest scale halves the error of small pictures and costs less than the landmark net (32 ms a frame) for both
-directions; on large ones it gains a fifth and would cost more than everything else together.
+at 128 px fine 0.31 px (3 ms), medium 0.55 px (1 ms), the most expensive setting 0.29 px (13 ms);
+at 256 px fine 0.20 px (13 ms), medium 0.35 px (5 ms), the most expensive setting 0.19 px (53 ms);
+at 512 px fine 0.19 px (53 ms), medium 0.23 px (19 ms), the most expensive setting 0.18 px (200 ms).
+So the finest scale nearly halves the error of small pictures and costs less than the landmark net (32 ms a frame) for
+both directions; on large ones it gains a fifth and would cost three times as much as that net.
 """
 
 
