@@ -197,4 +197,5 @@ def detect(path: Path) -> str:
         if loader.layout.looks_like(path):
             return kind
     endings = ", ".join((*video_files.SUFFIXES, *motion_clips.SUFFIXES))
-    raise UserError(f"nothing to read in {path}; allowed: {endings}, or the layout of one of {', '.join(LOADERS)}")
+    layouts = ", ".join(name for name in LOADERS if name not in ("video", "motion", "synthetic"))
+    raise UserError(f"nothing to read in {path}; allowed: {endings}, or the layout of one of {layouts}")

@@ -113,7 +113,7 @@ def test_no_traceback_from_a_real_process(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "aign preprocess --store" in done.stderr
+    assert "aign preprocess SOURCE --store" in done.stderr
 
 
 def test_interrupted_is_130_and_one_line(monkeypatch, capsys):

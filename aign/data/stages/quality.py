@@ -60,7 +60,7 @@ class QualityLimits:
     keypoint_conf: float = 0.5
     mask_agreement: float = 0.9
     flow_consistency: float = 0.65
-    sharpness: float = 0.01
+    sharpness: float = 0.015
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Quality:
         flow_consistency: share of the mask whose flow to the next frame is valid; 1 where a clip has no next frame.
         sharpness: of the person, see `sharpness`; the median over frames.
         passed: no figure is under its limit.
-        reasons: which are, as "sharpness 0.002 < 0.01; ..."; empty if passed.
+        reasons: which are, as "sharpness 0.002 < 0.015; ..."; empty if passed.
     """
 
     keypoint_conf: float

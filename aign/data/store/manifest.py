@@ -162,5 +162,7 @@ def read_manifest(url: str) -> Manifest:
     """
     manifest = find_manifest(url)
     if manifest is None:
-        raise UserError(f"no store at {url}: {MANIFEST_NAME} is missing; make one with `aign preprocess --store {url}`")
+        raise UserError(
+            f"no store at {url}: {MANIFEST_NAME} is missing; make one with `aign preprocess SOURCE --store {url}`"
+        )
     return manifest
