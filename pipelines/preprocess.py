@@ -1,9 +1,10 @@
 """Sources into a store, one Ray task per source."""
 
 import functools
+import signal
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias
@@ -28,6 +29,8 @@ Result: TypeAlias = Sequence[PartRecord] | Quarantined
 RETRIES = 3
 """How often a task is tried again whose worker process died."""
 CANCEL_SECONDS = 10.0
+TASK_SECONDS = 3600.0
+"""Longest time for one source, or one range of a video; minutes are usual."""
 TOLD = 12
 """Lines of one kind that are printed before "and more"."""
 COMMIT_SHARE = 0.02
@@ -101,10 +104,33 @@ def _numbers(jobs: Sequence[Job], manifest: Manifest) -> dict[str, int]:
     return numbers | {job.source: next(free) for job in jobs if job.source not in numbers}
 
 
-def _work(job: Job, url: str, number: int) -> Result:
-    """One task: one CPU, so OpenCV gets one thread."""
+def _work(job: Job, url: str, number: int, seconds: float) -> Result:
+    """One task: one CPU, so OpenCV gets one thread; and one source must not hold up all others for ever."""
     cv2.setNumThreads(1)
-    return run(job, url, number)
+    with _deadline(job.source, seconds):
+        return run(job, url, number)
+
+
+@contextmanager
+def _deadline(source: str, seconds: float) -> Iterator[None]:
+    """Give up on a source after so long, as on any other that cannot be used.
+
+    Raises:
+        UserError: it was not done in time.
+    """
+
+    def late(*_: object) -> None:
+        raise UserError(
+            f"{source}: not done after {seconds:g} s; it may be damaged in a way that its reader loops over"
+        )
+
+    before = signal.signal(signal.SIGALRM, late)  # tasks run in the main thread of their process
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _results(jobs: Sequence[Job], url: str, numbers: Mapping[str, int]) -> Generator[Result, None, None]:
@@ -118,7 +144,7 @@ def _results(jobs: Sequence[Job], url: str, numbers: Mapping[str, int]) -> Gener
         while waiting or flying:
             while waiting and len(flying) < 2 * cpus():
                 job = waiting.pop()
-                flying[task.remote(job, url, numbers[job.source])] = job
+                flying[task.remote(job, url, numbers[job.source], TASK_SECONDS)] = job
             (reference,), _ = ray.wait(list(flying), num_returns=1)
             yield _result(reference, flying[reference])
             del flying[reference]

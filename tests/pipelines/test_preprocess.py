@@ -159,6 +159,24 @@ def test_a_killed_worker_is_tried_again_and_the_store_is_the_same(ray_cluster, t
     assert not leftovers(tmp_path)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Endless(Wrapped):
+    """Never comes to an end, as some readers on some damaged files."""
+
+    def clips(self, wanted, stored):
+        while True:
+            pass
+
+
+def test_a_source_that_never_ends_is_quarantined_and_the_rest_goes_on(ray_cluster, two, tmp_path, monkeypatch):
+    monkeypatch.setattr(preprocess, "TASK_SECONDS", 3.0)
+    done = preprocess.preprocess([Endless(inner=two[0]), two[1]], str(tmp_path / "s"))
+    (bad,) = done.quarantined
+    assert (bad.source, done.made) == (two[0].source, 1)
+    assert "not done after 3 s" in bad.error
+    assert not leftovers(tmp_path)
+
+
 def test_a_source_that_always_kills_its_worker_is_quarantined(ray_cluster, two, tmp_path, monkeypatch):
     monkeypatch.setattr(preprocess, "RETRIES", 1)
     done = preprocess.preprocess([Deadly(inner=two[0], tally=tmp_path / "t", times=99), two[1]], str(tmp_path / "s"))
