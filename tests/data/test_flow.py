@@ -12,7 +12,6 @@ from aign.data.stages.flow import (
     DIS_FINE,
     DIS_MEDIUM,
     Dis,
-    clip_flow,
     consistent,
     default_flow,
     flow_pair,
@@ -159,29 +158,16 @@ def test_extreme_values_do_not_wrap():
     np.testing.assert_allclose(np.median(flow[20:40, 20:40], axis=(0, 1)), (3, 0), atol=0.15)
 
 
-def test_clip_and_stream_agree(scene):
+def test_a_clip_streams_pair_by_pair(scene):
     frames = np.stack([seen_at(scene, 40 - 2 * t, 40 + t, 64) for t in range(4)])
-    forward, valid, backward, valid_back = clip_flow(frames, DIS_FINE)
     pairs = list(flow_pairs(iter(frames), DIS_FINE))
     assert len(pairs) == 3
     for t, pair in enumerate(pairs):
-        np.testing.assert_array_equal(forward[t], pair.forward_px)
-        np.testing.assert_array_equal(valid[t], pair.forward_valid)
-        np.testing.assert_array_equal(backward[t + 1], pair.backward_px)
-        np.testing.assert_array_equal(valid_back[t + 1], pair.backward_valid)
-    assert not valid[-1].any()
-    assert not forward[-1].any()
-    assert not valid_back[0].any()
-    assert not backward[0].any()
-    np.testing.assert_allclose(np.median(forward[:-1], axis=(0, 1, 2)), (2, -1), atol=0.1)
-
-
-def test_one_frame_clip():
-    forward, valid, backward, valid_back = clip_flow(texture(40, 40)[None], DIS_FINE)
-    assert forward.shape == backward.shape == (1, 40, 40, 2)
-    assert not valid.any()
-    assert not valid_back.any()
-    assert list(flow_pairs([texture(40, 40)], DIS_FINE)) == []
+        alone = flow_pair(frames[t], frames[t + 1], DIS_FINE)
+        np.testing.assert_array_equal(pair.forward_px, alone.forward_px)
+        np.testing.assert_array_equal(pair.backward_valid, alone.backward_valid)
+        np.testing.assert_allclose(np.median(pair.forward_px, axis=(0, 1)), (2, -1), atol=0.1)
+    assert list(flow_pairs(frames[:1], DIS_FINE)) == []
 
 
 def test_result_depends_on_nothing_but_the_pair(scene):
@@ -252,10 +238,10 @@ class Constant:
 
 def test_another_method_can_be_plugged_in():
     frames = np.zeros((2, 20, 30, 3), np.uint8)
-    forward, valid, _, _ = clip_flow(frames, Constant(0.1))
-    assert (forward[0, ..., 0] == np.float32(0.1)).all()
-    assert valid[0].all()  # 0.1 there and 0.1 on: a gap of 0.2 px is within the floor
-    assert not clip_flow(frames, Constant(2.0))[1].any()
+    pair = flow_pair(*frames, Constant(0.1))
+    assert (pair.forward_px[..., 0] == np.float32(0.1)).all()
+    assert pair.forward_valid.all()  # 0.1 there and 0.1 on: a gap of 0.2 px is within the floor
+    assert not flow_pair(*frames, Constant(2.0)).forward_valid.any()
 
 
 @pytest.mark.parametrize("shape", [(15, 40), (8, 8), (17, 300), (31, 125), (10, 67)])

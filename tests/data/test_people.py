@@ -107,7 +107,7 @@ def test_two_people_have_a_track_each():
     assert np.allclose(tracks[0].kp2d_px[7], np.array((107, 100)) + SHAPE[:33] - 0.5)
     assert (tracks[0].flag == np.float32(0.9)).all()
     assert tracks[0].masks.shape == (30, 256, 256)
-    assert not tracks[0].short
+    assert tracks[0].num_frames >= MIN_TRACK_FRAMES
 
 
 def test_one_run_a_frame_and_few_detections():
@@ -186,7 +186,7 @@ def test_no_more_than_the_most_people():
 def test_the_main_person_comes_first_and_short_tracks_are_marked():
     world = World(people(40, a=lambda i: (100, 100) if i < 10 else None, b=lambda i: (300, 100)))
     tracks = world.tracker().track(world.frames(), 0)
-    assert [(t.person, t.short) for t in tracks] == [(1, False), (0, True)]
+    assert [(t.person, t.num_frames < MIN_TRACK_FRAMES) for t in tracks] == [(1, False), (0, True)]
     assert MIN_TRACK_FRAMES == 16
 
 

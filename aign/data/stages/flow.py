@@ -179,28 +179,6 @@ def flow_pairs(frames: Iterable[UInt8[np.ndarray, "h w 3"]], method: FlowMethod)
         yield flow_pair(first, second, method)
 
 
-def clip_flow(
-    frames: UInt8[np.ndarray, "t h w 3"], method: FlowMethod
-) -> tuple[
-    Float32[np.ndarray, "t h w 2"],
-    Bool[np.ndarray, "t h w"],
-    Float32[np.ndarray, "t h w 2"],
-    Bool[np.ndarray, "t h w"],
-]:
-    """Flow of a clip as whole arrays.
-
-    Returns:
-        forward (t -> t+1; the last frame all 0), where it is valid (the last frame nowhere),
-        backward (t -> t-1; the first frame all 0), where it is valid (the first frame nowhere).
-    """
-    forward, backward = np.zeros((2, *frames.shape[:3], 2), np.float32)
-    forward_valid, backward_valid = np.zeros((2, *frames.shape[:3]), bool)
-    for t, pair in enumerate(flow_pairs(frames, method)):
-        forward[t], forward_valid[t] = pair.forward_px, pair.forward_valid
-        backward[t + 1], backward_valid[t + 1] = pair.backward_px, pair.backward_valid
-    return forward, forward_valid, backward, backward_valid
-
-
 def consistent(
     flow_px: Float32[np.ndarray, "h w 2"], reverse_px: Float32[np.ndarray, "h w 2"]
 ) -> Bool[np.ndarray, "h w"]:

@@ -21,7 +21,7 @@ DETECT_EVERY = 15
 MAX_LOST_FRAMES = 5
 """So long may somebody be out of sight and keep the id."""
 MIN_TRACK_FRAMES = 16
-"""A shorter track is marked short: too little for a clip."""
+"""Too few frames of somebody are no clip."""
 MAX_JUMP = 0.35
 """Somebody whose landmarks move further than this in one frame is lost: the net has gone over to somebody else."""
 DOUBLE_APART = 0.12
@@ -64,11 +64,6 @@ class PersonTrack:
     def num_frames(self) -> int:
         """Frames from the first to the last sight."""
         return len(self.flag)
-
-    @property
-    def short(self) -> bool:
-        """Whether the track is too short for a clip."""
-        return self.num_frames < MIN_TRACK_FRAMES
 
 
 @dataclass(frozen=True, kw_only=True)
