@@ -54,7 +54,8 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         fs = fsspec.filesystem("s3", skip_instance_cache=True)
-        fs.mkdir("motion")
-        yield "s3://motion"
+        name = f"motion-{port}"  # servers of one process share their buckets
+        fs.mkdir(name)
+        yield f"s3://{name}"
     fsspec.filesystem("s3").clear_instance_cache()
     server.stop()

@@ -5,7 +5,7 @@ import pytest
 
 from aign.data.datasets.job import Stored
 from aign.data.schema import TABLES
-from aign.data.store import Manifest, Selection, Store, commit, find_manifest, find_part, write_part
+from aign.data.store import Manifest, Store, commit, find_manifest, find_part, write_part
 from tests.data import store_samples as samples
 
 CLIPS = tuple((f"S{i}/Walking 1", camera, 6 + i) for i in (1, 2) for camera in samples.CAMERAS)
@@ -30,7 +30,7 @@ def test_failed_clips_are_not_selected_unless_asked_for(store):
     columns = {"keypoints": ("kp2d_conf",)}
     passed = store.read(columns)
     assert [(k.sequence, k.camera) for k in passed.keys] == [CLIPS[0][:2], CLIPS[3][:2]]
-    everything = store.read(columns, Selection(include_dropped=True))
+    everything = store.read(columns, include_dropped=True)
     assert [(k.sequence, k.camera) for k in everything.keys] == [c[:2] for c in CLIPS]
     np.testing.assert_array_equal(
         passed.arrays["kp2d_conf"][: CLIPS[0][2]], everything.arrays["kp2d_conf"][: CLIPS[0][2]]

@@ -15,7 +15,7 @@ from aign.data.stages.crops import crop_points
 from aign.data.stages.decode import read_frames, write_mp4
 from aign.data.stages.flow import Dis
 from aign.data.stages.quality import QualityLimits
-from aign.data.store import Manifest, Quarantined, Selection, Store, commit
+from aign.data.store import Manifest, Quarantined, Store, commit
 from aign.framework.errors import UserError
 
 pytestmark = pytest.mark.network
@@ -61,7 +61,7 @@ def test_a_person_becomes_clips_of_every_table(made):
         "masks": ("mask_png",),
         "flow": ("flow_zst",),
     }
-    clips = store.read(columns, Selection(include_dropped=True))
+    clips = store.read(columns, include_dropped=True)
     (key,) = clips.keys
     assert (key.frame_start, key.num_frames, key.fps) == (0, FRAMES, 30.0)
     np.testing.assert_allclose(clips.arrays["time_s"], np.arange(FRAMES) / 30, atol=1e-3)
@@ -84,7 +84,7 @@ def test_intrinsics_of_the_picture_see_what_those_of_the_video_see(made):
     _, store = made
     clips = store.read(
         {"keypoints": ("kp2d_px", "intrinsics_px"), "frames": ("crop_xyxy_px", "frame_intrinsics_px")},
-        Selection(include_dropped=True),
+        include_dropped=True,
     )
     whole, cut = clips.arrays["intrinsics_px"][0], clips.arrays["frame_intrinsics_px"][0]
     points = clips.arrays["kp2d_px"][3].astype(np.float64)
@@ -95,13 +95,13 @@ def test_intrinsics_of_the_picture_see_what_those_of_the_video_see(made):
 def test_quality_is_measured_and_a_clip_below_its_limits_is_dropped_but_kept(made, film, tmp_path):
     _, store = made
     figures = ("keypoint_conf", "mask_agreement", "flow_consistency", "sharpness", "passed")
-    (good,) = store.read({"quality": figures}, Selection(include_dropped=True)).arrays["passed"]
+    (good,) = store.read({"quality": figures}, include_dropped=True).arrays["passed"]
     assert good
     strict = replace(SMALL, limits=QualityLimits(keypoint_conf=0.999))
     other = store_of(film, str(tmp_path / "s"), strict)
     with pytest.raises(UserError, match="selects no clip"):
         other.read({"keypoints": ("kp2d_px",)})
-    judged = other.read({"quality": ("reasons",)}, Selection(include_dropped=True))
+    judged = other.read({"quality": ("reasons",)}, include_dropped=True)
     assert "keypoint_conf" in judged.arrays["reasons"][0]
     assert [p.dropped for p in other.manifest.tables["quality"]] == [(0,)]
 
@@ -173,7 +173,7 @@ def test_a_truncated_video_keeps_its_frames_and_says_what_is_missing(film, tmp_p
 
 def test_detections_of_somebody_else_take_the_place_of_ours(made, film, tmp_path, monkeypatch):
     _, store = made
-    clips = store.read({"keypoints": ("kp2d_px", "kp2d_conf")}, Selection(include_dropped=True)).arrays
+    clips = store.read({"keypoints": ("kp2d_px", "kp2d_conf")}, include_dropped=True).arrays
     coco = [0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28]
     results = [
         {
@@ -187,8 +187,9 @@ def test_detections_of_somebody_else_take_the_place_of_ours(made, film, tmp_path
     (tmp_path / "walk.json").write_text(json.dumps(results))
     given = store_of(film, str(tmp_path / "s"), SMALL, tmp_path)
     assert given.manifest.skeleton == "coco17"
-    both = Selection(include_dropped=True)
-    theirs = given.read({"keypoints": ("kp2d_px",), "masks": ("mask_png",), "quality": ("mask_agreement",)}, both)
+    theirs = given.read(
+        {"keypoints": ("kp2d_px",), "masks": ("mask_png",), "quality": ("mask_agreement",)}, include_dropped=True
+    )
     np.testing.assert_allclose(theirs.arrays["kp2d_px"], clips["kp2d_px"][:, coco], atol=0.01)
     assert theirs.arrays["mask_agreement"][0] > 0.9, "the landmark net's mask lies under their keypoints"
 

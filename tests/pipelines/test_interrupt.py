@@ -51,7 +51,8 @@ def test_ctrl_c_while_preprocessing(tmp_path, demo_store):
     code, told = interrupted_preprocess(tmp_path, signal.SIGINT)
     assert code == 130, told
     assert [line for line in told.splitlines() if "sources" not in line] == [
-        "aign preprocess: interrupted; what was finished is kept, the same command goes on"
+        "demo-motions: motion: 20 embedded",
+        "aign preprocess: interrupted; what was finished is kept, the same command goes on",
     ]
     assert not leftovers(tmp_path / "s"), "no lock, no temporary name"
     assert 0 < parts(tmp_path / "s") < len(demo_store.manifest.parts)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aign.data import assets
-from aign.data.sources import plan
+from aign.data.sources import SourceOptions, plan
 from aign.data.stages.decode import read_frames, write_mp4
 from aign.data.store import Store
 from aign.evaluation.report import Report
@@ -154,7 +154,7 @@ def test_capture_of_a_real_video(ray_cluster, runs, tmp_path, capsys):
     assert overlay.name in page
     assert "assumed field of view" in page
     assert not leftovers(out)
-    assert preprocess(plan(str(video)), str(out / "store")).kept == 1
+    assert preprocess(plan(str(video), options=SourceOptions(framing="whole")), str(out / "store")).kept == 1
 
 
 @pytest.mark.network

@@ -99,10 +99,12 @@ class Store:
         """Identity of the content: sha256 over the sorted sha256s of the parts."""
         return self.manifest.hash
 
-    def row_groups(self, tables: Sequence[str], selection: Selection | None = None) -> tuple[Selected, ...]:
+    def row_groups(
+        self, tables: Sequence[str], selection: Selection | None = None, *, include_dropped: bool = False
+    ) -> tuple[Selected, ...]:
         """Row groups of the parts that all these tables have, where the selection has clips in them.
 
-        Needs the manifest only.
+        Clips that failed their quality limits are left out unless `include_dropped`. Needs the manifest only.
 
         Raises:
             UserError: if a table is not there, or nothing is selected.
@@ -113,7 +115,7 @@ class Store:
         found = []
         for number in common:
             groups = parts[0][number].row_groups
-            dropped = frozenset() if chosen.include_dropped else self._dropped(number, groups)
+            dropped = frozenset() if include_dropped else self._dropped(number, groups)
             for table, records in zip(tables[1:], parts[1:], strict=True):
                 if records[number].row_groups != groups:
                     raise UserError(
@@ -135,18 +137,20 @@ class Store:
         """Sequence ids that are actually selected; see `row_groups`."""
         return frozenset(found.group.sequence for found in self.row_groups(tables, selection))
 
-    def read(self, columns: Columns, selection: Selection | None = None) -> Clips:
+    def read(self, columns: Columns, selection: Selection | None = None, *, include_dropped: bool = False) -> Clips:
         """Read the columns of all selected clips.
 
         Args:
             columns: table -> column names; parts that lack one of the tables are left out.
             selection: which clips; None for all.
+            include_dropped: also those that failed their quality limits.
 
         Raises:
             UserError: if a column is unknown, nothing is selected, or a part is damaged.
         """
         wanted = column_types(columns)
-        blocks = [self.read_row_group(found, columns) for found in self.row_groups(tuple(columns), selection)]
+        groups = self.row_groups(tuple(columns), selection, include_dropped=include_dropped)
+        blocks = [self.read_row_group(found, columns) for found in groups]
         keys = tuple(key for block in blocks for key in block.group.clip_keys())
         frames = np.array([key.num_frames for key in keys])
         ragged = [name for name, column in wanted.items() if column.ragged]
@@ -261,7 +265,7 @@ def read_clips(url: str, part: PartRecord) -> list[dict[str, Any]]:
     store = Store(url, Manifest(skeleton=origin.skeleton, num_joints=origin.num_joints, parts=(part,)))
     columns = TABLES[part.table].columns
     clips: list[dict[str, Any]] = []
-    for found in store.row_groups((part.table,)):
+    for found in store.row_groups((part.table,), include_dropped=True):
         block = store.read_row_group(found, {part.table: tuple(columns)})
         for row, key in enumerate(found.group.clip_keys()):
             one = block.take([row], columns)

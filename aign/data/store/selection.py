@@ -18,7 +18,6 @@ class Selection:
         cameras: allowed cameras (tables without cameras are not filtered by it).
         exclude_subjects: subjects left out even so.
         exclude_sequences: sequences left out even so.
-        include_dropped: also the clips that failed their quality limits; see `Store.row_groups`.
     """
 
     subjects: tuple[str, ...] | None = None
@@ -27,7 +26,6 @@ class Selection:
     cameras: tuple[str, ...] | None = None
     exclude_subjects: tuple[str, ...] = ()
     exclude_sequences: tuple[str, ...] = ()
-    include_dropped: bool = False
 
     def rows(self, group: RowGroup) -> tuple[int, ...]:
         """Rows of the group that are meant, in order."""
