@@ -47,7 +47,10 @@ def test_loader(bucket: str, tmp_path: Any) -> None:
 def test_lock_is_exclusive(bucket: str) -> None:
     url = f"{bucket}/stores/three"
     with writing(url):
-        with pytest.raises(UserError, match=r"written by process .* remove motion-\d+/stores/three/\.lock"), writing(url):
+        with (
+            pytest.raises(UserError, match=r"written by process .* remove motion-\d+/stores/three/\.lock"),
+            writing(url),
+        ):
             pass
         samples.pair_store(url, parts=1)
     with writing(url):
