@@ -4,8 +4,9 @@ import functools
 import signal
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -82,15 +83,33 @@ class Preprocessed:
     quarantined: tuple[Quarantined, ...]
 
 
-def _to_do(jobs: Sequence[Job], manifest: Manifest, numbers: Mapping[str, int], url: str) -> list[Job]:
+Origins: TypeAlias = Mapping[str, Mapping[str, Provenance]]
+"""By source and table; a source that cannot be read has no tables here. Files are hashed for it, so it is made once."""
+
+
+def _origins(jobs: Sequence[Job]) -> Origins:
+    def of(job: Job) -> Mapping[str, Provenance]:
+        try:
+            return {table: job.provenance(table) for table in tables_of(job)}
+        except UserError:
+            return {}  # its task says so in the quarantine
+
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+        return dict(zip((job.source for job in jobs), pool.map(of, jobs), strict=True))
+
+
+def _to_do(
+    jobs: Sequence[Job], origins: Origins, manifest: Manifest, numbers: Mapping[str, int], url: str
+) -> list[Job]:
     """Jobs of which a part is not there, was cut off, or was made in another way."""
     sizes = list_files(url) if manifest.parts else {}
     made = {(p.part, p.table, p.provenance.hash) for p in manifest.parts if sizes.get(p.path) == p.bytes}
-    return [
-        job
-        for job in jobs
-        if any((numbers[job.source], table, job.provenance(table).hash) not in made for table in tables_of(job))
-    ]
+
+    def is_made(job: Job) -> bool:
+        origin = origins[job.source]
+        return bool(origin) and all((numbers[job.source], t, p.hash) in made for t, p in origin.items())
+
+    return [job for job in jobs if not is_made(job)]
 
 
 def _numbers(jobs: Sequence[Job], manifest: Manifest) -> dict[str, int]:
@@ -164,25 +183,23 @@ def _result(reference: Any, job: Job) -> Result:
         raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         died = f"{job.source}: its worker process died {RETRIES + 1} times ({type(error).__name__}); is it too large?"
-        return Quarantined(source=job.source, stage=_origin(job).stages[-1].name, error=died)
+        stage = job.provenance(tables_of(job)[0]).stages[-1].name
+        return Quarantined(source=job.source, stage=stage, error=died)
     return result
 
 
-def _origin(job: Job) -> Provenance:
-    return job.provenance(tables_of(job)[0])
-
-
-def _fitting(jobs: Sequence[Job], manifest: Manifest | None, url: str) -> Manifest:
+def _fitting(origins: Origins, manifest: Manifest | None, url: str) -> Manifest:
     """The store's manifest, or a new one, once all jobs fit it: a store has one skeleton."""
-    shape = _origin(jobs[0])
-    manifest = manifest or Manifest(skeleton=shape.skeleton, num_joints=shape.num_joints)
-    for job in jobs:
-        got = _origin(job)
-        if (got.skeleton, got.num_joints) != (manifest.skeleton, manifest.num_joints):
-            raise UserError(
-                f"{job.source} gives skeleton {got.skeleton}; store {url} holds {manifest.skeleton}, and a store "
-                "allows one; name another --store"
-            )
+    manifest = manifest or Manifest(skeleton="", num_joints=0)
+    for source, origin in origins.items():
+        for got in origin.values():
+            if not manifest.skeleton:  # nothing could be read so far
+                manifest = replace(manifest, skeleton=got.skeleton, num_joints=got.num_joints)
+            if (got.skeleton, got.num_joints) != (manifest.skeleton, manifest.num_joints):
+                raise UserError(
+                    f"{source} gives skeleton {got.skeleton}; store {url} holds {manifest.skeleton}, and a store "
+                    "allows one; name another --store"
+                )
     return manifest
 
 
@@ -195,9 +212,10 @@ def preprocess(jobs: Sequence[Job], url: str, address: str | None = None) -> Pre
     if not jobs:
         raise UserError("got no source to preprocess; at least one is needed")
     with writing(url):
-        manifest = _fitting(jobs, find_manifest(url), url)
+        origins = _origins(jobs)
+        manifest = _fitting(origins, find_manifest(url), url)
         numbers = _numbers(jobs, manifest)
-        todo = _to_do(jobs, manifest, numbers, url)
+        todo = _to_do(jobs, origins, manifest, numbers, url)
         ledger = _Ledger(url, manifest)
         try:
             if todo:
@@ -272,8 +290,9 @@ def main(argv: Sequence[str]) -> None:
     source = recognise(args.source, args.dataset, args.options)
     console = Console(stderr=True)
     console.print(f"{args.source}: {source.found}", highlight=False, markup=False, soft_wrap=True)
-    for line in source.missing[:TOLD]:
+    missing = source.missing
+    for line in missing[:TOLD]:
         console.print(f"not there: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-    if len(source.missing) > TOLD:
-        console.print(f"not there: {len(source.missing) - TOLD} more", style="yellow")
+    if len(missing) > TOLD:
+        console.print(f"not there: {len(missing) - TOLD} more", style="yellow")
     tell(preprocess(source.jobs, absolute(args.store), args.address), args.store)

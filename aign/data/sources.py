@@ -144,16 +144,24 @@ class Source:
     """A source that was recognised.
 
     Attributes:
+        path: where it is.
         kind: name of its loader.
         jobs: what is to be done.
-        found: what is there, in one line.
-        missing: what is not there, a line each.
     """
 
+    path: Path
     kind: str
     jobs: Sequence[Job]
-    found: str
-    missing: tuple[str, ...]
+
+    @property
+    def found(self) -> str:
+        """What is there, in one line."""
+        return LOADERS[self.kind].layout.found(self.path)
+
+    @property
+    def missing(self) -> list[str]:
+        """What is not there, a line each."""
+        return LOADERS[self.kind].layout.missing(self.path)
 
 
 def recognise(source: str, dataset: Dataset = "auto", options: SourceOptions | None = None) -> Source:
@@ -175,8 +183,7 @@ def recognise(source: str, dataset: Dataset = "auto", options: SourceOptions | N
         if getattr(options, field.name) != field.default and field.name not in loader.options:
             users = ", ".join(name for name, other in LOADERS.items() if field.name in other.options)
             raise UserError(f"--{field.name.replace('_', '-')} is for {users}; {source} is read as {kind}")
-    jobs = loader.plan(path, options)
-    return Source(kind=kind, jobs=jobs, found=loader.layout.found(path), missing=tuple(loader.layout.missing(path)))
+    return Source(path=path, kind=kind, jobs=loader.plan(path, options))
 
 
 def plan(source: str, dataset: Dataset = "auto", options: SourceOptions | None = None) -> Sequence[Job]:

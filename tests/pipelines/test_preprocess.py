@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aign.data.datasets.job import Unusable
 from aign.data.sources import plan
 from aign.data.store import Store, find_manifest, writing
 from aign.framework.errors import StorageError, UserError
@@ -157,6 +158,19 @@ def test_a_killed_worker_is_tried_again_and_the_store_is_the_same(ray_cluster, t
     assert deadly.tally.read_text() == "1"
     assert content(survived.manifest) == content(undisturbed.manifest)
     assert not leftovers(tmp_path)
+
+
+def test_what_cannot_even_be_planned_is_quarantined_and_decides_no_skeleton(ray_cluster, two, tmp_path):
+    """A broken video would be BlazePose's 33 joints; the sources beside it have 17, and they go on."""
+    url = str(tmp_path / "s")
+    broken = Unusable(inner=two[0], error="this is a letter")
+    with pytest.raises(UserError, match=r"none of the 1 sources could be used: this is a letter"):
+        preprocess.preprocess([broken], url)
+    done = preprocess.preprocess([broken, two[1]], url)
+    assert (done.made, [q.error for q in done.quarantined]) == (1, ["this is a letter"])
+    assert done.manifest.skeleton == "h36m17"
+    mended = preprocess.preprocess(two, url)
+    assert (mended.made, mended.kept, mended.manifest.quarantine) == (1, 1, ())
 
 
 @dataclass(frozen=True, kw_only=True)

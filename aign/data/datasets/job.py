@@ -36,7 +36,11 @@ class Job(Protocol):
         ...
 
     def provenance(self, table: str) -> Provenance:
-        """What decides a table's content, without making it: a stage that a table does not depend on is not in it."""
+        """What decides a table's content, without making it: a stage that a table does not depend on is not in it.
+
+        Raises:
+            UserError: the source cannot be read.
+        """
         ...
 
     def clips(self, wanted: Collection[str], stored: "Stored") -> "Made":
@@ -141,8 +145,12 @@ class Unusable:
         return self.inner.table_groups
 
     def provenance(self, table: str) -> Provenance:
-        """Of the job it would have been."""
-        return self.inner.provenance(table)
+        """Never.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(self.error)
 
     def clips(self, wanted: Collection[str], stored: Stored) -> Made:
         """Never.
@@ -164,12 +172,13 @@ def run(job: Job, store_url: str, part_number: int) -> tuple[PartRecord, ...] | 
     Raises:
         StorageError: the store cannot be written.
     """
-    provenance = {table: job.provenance(table) for table in tables_of(job)}
-    found = {
-        name: record
-        for table, made_by in provenance.items()
-        for name, record in find_part(store_url, part_number, (table,), made_by).items()
-    }
+    try:
+        provenance = {table: job.provenance(table) for table in tables_of(job)}
+    except UserError as error:
+        return Quarantined(source=job.source, stage="read", error=str(error))
+    found: dict[str, PartRecord] = {}
+    for table, made_by in provenance.items():
+        found |= find_part(store_url, part_number, (table,), made_by)
     wanted = [table for table in provenance if table not in found]
     if not wanted:
         return tuple(found[table] for table in provenance)

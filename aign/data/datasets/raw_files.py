@@ -3,7 +3,7 @@
 import hashlib
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,14 @@ def sha256_of(path: Path) -> str:
 def listing_sha256(files: Sequence[Path]) -> str:
     """Sha256 of names and sizes: stands for folders of pictures, whose content would take hours to hash."""
     try:
-        rows = [f"{file.name} {file.stat().st_size}" for file in sorted(files)]
+        return sizes_sha256([(file.name, file.stat().st_size) for file in sorted(files)])
     except OSError:
         return "absent"
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def sizes_sha256(sizes: Iterable[tuple[str, int | str]]) -> str:
+    """Sha256 of names and sizes that are known already."""
+    return hashlib.sha256("\n".join(f"{name} {size}" for name, size in sizes).encode()).hexdigest()
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -1,6 +1,5 @@
 """What the loaders of face pictures share: a picture with its labels becomes one row of the faces table."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from aign.data.datasets.job import PRODUCER, Made, stage
-from aign.data.datasets.raw_files import some
+from aign.data.datasets.raw_files import sizes_sha256, some
 from aign.data.pixels import JPEG_QUALITY, MAX_SIDE_PX, decode_jpeg, encode_jpeg
 from aign.data.store import Provenance
 from aign.framework.errors import UserError
@@ -83,8 +82,7 @@ def pictures_in(folder: Path, inner: bool = False) -> dict[str, int]:
 
 def listing_hash(files: Sequence[str], sizes: Mapping[str, int]) -> str:
     """Sha256 of names and sizes: stands for pictures whose content would take minutes to hash."""
-    rows = "\n".join(f"{file} {sizes.get(file, 'missing')}" for file in files)
-    return hashlib.sha256(rows.encode()).hexdigest()
+    return sizes_sha256((file, sizes.get(file, "missing")) for file in files)
 
 
 def face_provenance(source_hashes: tuple[str, ...], layout: str, licence: str) -> Provenance:

@@ -1,6 +1,5 @@
 """Human3.6M in VideoPose3D's layout: data_3d_h36m.npz, and if it is there data_2d_h36m_NAME.npz (protocols 3.5 b)."""
 
-import hashlib
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from aign.data.actions import canonical_action
 from aign.data.datasets.h36m.h36m_cameras import calibrate, subject_rig
 from aign.data.datasets.h36m.h36m_files import FPS, check_world, subject_number
 from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
+from aign.data.datasets.raw_files import sha256_of
 from aign.data.datasets.rig import H36M_INTRINSICS, placed_rig
 from aign.data.store import Provenance
 from aign.framework.errors import UserError
@@ -233,7 +233,7 @@ def plan(path: Path, keypoints: str = "gt") -> list[H36mNpz]:
             f"put metadata.xml or data_2d_h36m_gt.npz beside {file.name}"
         )
     hashes = tuple(
-        _sha256(p) for p in (file, detections, *(file.with_name(name) for name in calibrations[:1])) if p is not None
+        sha256_of(p) for p in (file, detections, *(file.with_name(name) for name in calibrations[:1])) if p is not None
     )
     return [
         H36mNpz(path=file, detections=detections, subject=s, action=a, cameras=cameras, sha256=hashes)
@@ -246,8 +246,3 @@ def _of_subject(content: Mapping[str, T], subject: str, name: str) -> T:
     if subject not in content:
         raise UserError(f"{name} has no subject {subject}; it has {', '.join(sorted(content))}")
     return content[subject]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -134,7 +134,7 @@ def plan(path: Path) -> list[MotionClip]:
             MotionClip(path=None, name=m.name, subject="demo", licence=m.licence, sha256=_digest(m))
             for m in load_demo_motions()
         ]
-    files = sorted(p for p in ([path] if path.is_file() else path.rglob("*")) if _may_be_motion(p))
+    files = _files(path)
     if not files:
         raise UserError(f"no motion in {path}; allowed endings: {', '.join(SUFFIXES)}")
     return [
@@ -156,21 +156,26 @@ def looks_like(path: Path) -> bool:
 
 def found(path: Path) -> str:
     """One line: how many motions of which kind."""
-    jobs = plan(path)
-    kinds = Counter(job.path.suffix.lower() if job.path else "embedded" for job in jobs)
+    if str(path) == EMBEDDED:
+        return f"motion: {len(load_demo_motions())} embedded"
+    kinds = Counter(file.suffix.lower() for file in _files(path))
     return f"motion: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
 
 
 def missing(path: Path) -> list[str]:
     """Skeletons of .amc files that are not there."""
     gone = []
-    for job in plan(path):
-        if job.path is not None and job.path.suffix.lower() == ".amc":
+    for file in _files(path):
+        if file.suffix.lower() == ".amc":
             try:
-                skeleton_file(job.path)
+                skeleton_file(file)
             except UserError as error:
                 gone.append(str(error))
     return gone
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in ([path] if path.is_file() else path.rglob("*")) if _may_be_motion(p))
 
 
 def _may_be_motion(path: Path) -> bool:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from aign.data.stages import people, shots
 from aign.data.stages.blazepose import get_detector
 from aign.data.stages.crops import rescale_points
 from aign.data.stages.decode import read_range
-from aign.data.stages.detected import Footage
+from aign.data.stages.detected import Detections, Footage
 from aign.data.stages.detections import find_detections, read_detections
 from aign.data.stages.given_people import GivenPeople
 from aign.data.stages.people import PeopleTracker
@@ -131,7 +132,7 @@ class VideoRange:
         if self.given is None:
             return PeopleTracker(get_detector())
         nets = get_detector().nets() if {"masks", "quality"} & set(how.wanted) else None
-        return GivenPeople(read_detections(self.given.path, self._footage), how.scale, nets)
+        return GivenPeople(_read_given(self.given, self._footage), how.scale, nets)
 
     @property
     def _scale(self) -> Float64[np.ndarray, " 2"]:
@@ -217,13 +218,10 @@ class VideoRange:
         ]
         masks = [clip["mask_png"] for clip in stored.clips("masks")] if "quality" in how.wanted else None
         made: dict[int, Mapping[str, Mapping[str, Any]]] = {}
-        if set(how.wanted) - {"keypoints"}:
-            frames = read_range(self.video.path, self.index, self.start, self.stop, WORKING_SIDE_PX)
-            for i, rgb in cropped(frames, self.start, clips, how.scale, how.side_px):
-                kept = (
-                    np.zeros(rgb.shape[:3], bool) if masks is None else np.stack([*map(pixels.decode_mask, masks[i])])
-                )
-                made[i] = picture_rows(clips[i], rgb, kept, how)
+        frames = read_range(self.video.path, self.index, self.start, self.stop, WORKING_SIDE_PX)
+        for i, rgb in cropped(frames, self.start, clips, how.scale, how.side_px):
+            kept = np.zeros(rgb.shape[:3], bool) if masks is None else np.stack([*map(pixels.decode_mask, masks[i])])
+            made[i] = picture_rows(clips[i], rgb, kept, how)
         keyed = ("sequence", "subject", "action", "camera", "source", "frame_start", "num_frames", "fps")
         return {
             name: [
@@ -280,6 +278,12 @@ def _ranges(video: VideoFile, framing: Framing, detections: Path | None) -> list
         VideoRange(video=video, index=index, start=start, stop=stop, framing=framing, given=given)
         for start, stop in itertools.pairwise([0, *ends])
     ]
+
+
+@lru_cache(maxsize=2)
+def _read_given(given: Given, video: Footage) -> Detections:
+    """A worker makes many ranges of one video."""
+    return read_detections(given.path, video)
 
 
 def _given(video: VideoFile, index: VideoIndex, detections: Path) -> Given:
