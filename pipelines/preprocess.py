@@ -165,12 +165,13 @@ def _results(jobs: Sequence[Job], url: str, numbers: Mapping[str, int]) -> Gener
                 job = waiting.pop()
                 flying[task.remote(job, url, numbers[job.source], TASK_SECONDS)] = job
             (reference,), _ = ray.wait(list(flying), num_returns=1)
-            yield _result(reference, flying[reference])
-            del flying[reference]
+            yield _result(reference, flying.pop(reference))
     finally:
-        for reference in flying:
-            ray.cancel(reference, force=True)
         if flying:
+            # A finished task must not be cancelled: Ray may still be entering its result, and ends the driver over it.
+            _, running = ray.wait(list(flying), num_returns=len(flying), timeout=0)
+            for reference in running:
+                ray.cancel(reference, force=True)
             ray.wait(list(flying), num_returns=len(flying), timeout=CANCEL_SECONDS)
 
 
