@@ -41,7 +41,8 @@ class SourceOptions:
     """What a loader may be told. An option that the data set does not have is refused.
 
     Attributes:
-        keypoints: h36m-videopose3d: "gt", or NAME of data_2d_h36m_NAME.npz.
+        keypoints: h36m-videopose3d and motion: "gt" for exact projections, "detector" for projections with the errors
+            of a real detector; h36m-videopose3d: or NAME of data_2d_h36m_NAME.npz.
         framing: video: "person" for square clips of everybody, "whole" for whole pictures of the main person.
         stages: video: tables to make of keypoints, frames, masks, flow, flow_back and quality.
         side_px: video: side of the stored pictures.
@@ -133,7 +134,9 @@ LOADERS: Mapping[str, Loader] = {
     "celeba": Loader(layout=celeba, plan=lambda path, _: celeba.plan(path)),
     "images": Loader(layout=image_folder, plan=lambda path, _: image_folder.plan(path)),
     "video": Loader(layout=video_files, plan=_videos, options=("framing", "stages", "side_px", "detections")),
-    "motion": Loader(layout=motion_clips, plan=lambda path, _: motion_clips.plan(path)),
+    "motion": Loader(
+        layout=motion_clips, plan=lambda path, o: motion_clips.plan(path, o.keypoints), options=("keypoints",)
+    ),
     "synthetic": Loader(layout=synthetic, plan=_synthetic, options=_KNOBS),
 }
 """In the order in which they are tried: what has a layout of its own before what only has an ending."""

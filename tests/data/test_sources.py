@@ -91,5 +91,5 @@ def test_options_reach_their_loader_and_no_other(tmp_path):
     assert isinstance(plain, H36mNpz)
     with pytest.raises(UserError, match=r"no data_2d_h36m_mine\.npz beside data_3d_h36m\.npz"):
         plan(str(tmp_path), options=SourceOptions(keypoints="mine"))
-    with pytest.raises(UserError, match="--keypoints is for h36m-videopose3d; demo-motions is read as motion"):
+    with pytest.raises(UserError, match="--keypoints mine: motions have no detections; allowed: gt, detector"):
         plan("demo-motions", options=SourceOptions(keypoints="mine"))

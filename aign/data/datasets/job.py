@@ -1,5 +1,6 @@
 """A unit of preprocessing: one source that becomes one part of each of its tables."""
 
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -10,6 +11,8 @@ from jaxtyping import Float, Float32
 
 from aign import __version__
 from aign.data.datasets.rig import see
+from aign.data.stages.detector_errors import VERSION as DETECTOR_ERRORS
+from aign.data.stages.detector_errors import DetectorErrors, apply_errors, measured_sha256
 from aign.data.store import PartRecord, Provenance, Quarantined, Stage, find_part, write_part
 from aign.data.store.reader import read_clips
 from aign.data.store.writer import Clip, checked_keys
@@ -17,6 +20,9 @@ from aign.framework.errors import StorageError, UserError
 from aign.geometry.camera import CalibratedCamera
 
 PRODUCER = f"aign {__version__}"
+DETECTOR = "detector"
+PROJECTED = ("gt", DETECTOR)
+"""Keypoints that are made of projections: exact, or with a detector's errors."""
 CLIP_FRAMES = 128
 """Frames in one row of the store; a sequence's last clip may be shorter."""
 
@@ -201,11 +207,17 @@ def stage(name: str, version: str, **params: Any) -> Stage:
     return Stage(name=name, version=version, params=params)
 
 
+def detector_stage() -> Stage:
+    """The stage that puts the measured errors of a detector on projections."""
+    return stage("detector-errors", DETECTOR_ERRORS, statistics=measured_sha256())
+
+
 def labelled_views(
     recording: Recording,
     joints_world_m: Float[np.ndarray, "t j 3"],
     rig: Sequence[CalibratedCamera],
     detected_px: Sequence[Float[np.ndarray, "t j 2"]] | None = None,
+    errors: DetectorErrors | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Tables keypoints, labels and memory_pose of a motion seen by a rig.
 
@@ -214,6 +226,7 @@ def labelled_views(
         joints_world_m: the motion.
         rig: the views; keypoints projected outside an image have confidence 0.
         detected_px: keypoints of each view that take the place of the projections, with confidence 1.
+        errors: a detector's, drawn for each view from the sequence's name and the camera's, and put on the projections.
     """
     keypoints: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
@@ -222,6 +235,9 @@ def labelled_views(
         kp2d, conf = sight.kp2d_px, sight.inside.astype(np.float32)
         if detected_px is not None:
             kp2d, conf = detected_px[view], np.ones_like(conf)
+        if errors is not None:
+            seed = zlib.crc32(f"{recording.sequence}/{camera.name}".encode())
+            kp2d, conf = apply_errors(kp2d, conf, seed, errors, recording.fps)
         keypoints += cut(
             recording,
             camera.name,

@@ -13,9 +13,20 @@ import torch
 from aign.data.actions import canonical_action
 from aign.data.datasets.h36m.h36m_cameras import calibrate, subject_rig
 from aign.data.datasets.h36m.h36m_files import FPS, check_world, subject_number
-from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
+from aign.data.datasets.job import (
+    DETECTOR,
+    PRODUCER,
+    PROJECTED,
+    Made,
+    Recording,
+    Stored,
+    detector_stage,
+    labelled_views,
+    stage,
+)
 from aign.data.datasets.raw_files import sha256_of
 from aign.data.datasets.rig import H36M_INTRINSICS, placed_rig
+from aign.data.stages.detector_errors import measured_errors
 from aign.data.store import Provenance
 from aign.framework.errors import UserError
 from aign.framework.safe_pickle import load_object_npz
@@ -59,6 +70,7 @@ class H36mNpz:
         action: the file's own name, e.g. "Walking 1".
         cameras: where the cameras come from: "metadata.xml", "data_2d_h36m_gt.npz" or "placed".
         sha256: of the 3D file and of the detections.
+        detector: whether the projections get a detector's errors.
     """
 
     path: Path
@@ -67,6 +79,7 @@ class H36mNpz:
     action: str
     cameras: str
     sha256: tuple[str, ...]
+    detector: bool = False
 
     @property
     def source(self) -> str:
@@ -81,9 +94,10 @@ class H36mNpz:
     def provenance(self, table: str) -> Provenance:
         """Hash of the files, the cameras and the keypoints."""
         name = self.detections.name if self.detections else "projection"
+        errors = (detector_stage(),) if self.detector and table == "keypoints" else ()
         return Provenance(
             source_hashes=(*self.sha256, self.source),
-            stages=(stage("h36m-npz", "1", cameras=self.cameras, keypoints=name),),
+            stages=(stage("h36m-npz", "1", cameras=self.cameras, keypoints=name), *errors),
             skeleton=H36M17.name,
             num_joints=len(H36M17),
             licence=LICENCE,
@@ -126,7 +140,8 @@ class H36mNpz:
             fps=FPS,
         )
         if self.detections is None:
-            return Made(tables=labelled_views(recording, joints, self.rig(joints)))
+            errors = measured_errors() if self.detector else None
+            return Made(tables=labelled_views(recording, joints, self.rig(joints), errors=errors))
         layout, detected = self._detected()
         # Detections may be longer than the motion capture; the common part is kept (protocols 3.5 b).
         frames = min(len(joints), *(len(d) for d in detected))
@@ -213,17 +228,24 @@ def plan(path: Path, keypoints: str = "gt") -> list[H36mNpz]:
 
     Args:
         path: the file or folder.
-        keypoints: "gt" for exact projections, or the NAME of data_2d_h36m_NAME.npz with detections.
+        keypoints: "gt" for exact projections, "detector" for projections with the measured errors of a detector, or
+            the NAME of data_2d_h36m_NAME.npz with detections.
 
     Raises:
         UserError: no such file, or it is not of this layout.
     """
     file = _file(path)
     positions = load(file, "positions_3d")
-    detections = None if keypoints == "gt" else file.with_name(f"data_2d_h36m_{keypoints}.npz")
+    detections = None if keypoints in PROJECTED else file.with_name(f"data_2d_h36m_{keypoints}.npz")
     if detections is not None and not detections.is_file():
         raise UserError(
-            f"no {detections.name} beside {file.name}; there: {', '.join(_detections(file)) or 'none'}, or gt"
+            f"no {detections.name} beside {file.name}; there: {', '.join(_detections(file)) or 'none'}, or "
+            f"{', '.join(PROJECTED)}"
+        )
+    if keypoints == DETECTOR and DETECTOR in _detections(file):
+        raise UserError(
+            f"--keypoints {DETECTOR} simulates a detector, but beside {file.name} lies data_2d_h36m_{DETECTOR}.npz; "
+            "give that file another name"
         )
     calibrations = _calibrations(file)
     cameras = calibrations[0] if calibrations else "placed"
@@ -236,7 +258,15 @@ def plan(path: Path, keypoints: str = "gt") -> list[H36mNpz]:
         sha256_of(p) for p in (file, detections, *(file.with_name(name) for name in calibrations[:1])) if p is not None
     )
     return [
-        H36mNpz(path=file, detections=detections, subject=s, action=a, cameras=cameras, sha256=hashes)
+        H36mNpz(
+            path=file,
+            detections=detections,
+            subject=s,
+            action=a,
+            cameras=cameras,
+            sha256=hashes,
+            detector=keypoints == DETECTOR,
+        )
         for s in sorted(positions, key=subject_number)
         for a in sorted(positions[s])
     ]

@@ -16,13 +16,26 @@ from jaxtyping import Float
 from aign.body.assets import load_body
 from aign.body.motion import Motion, skin_translation
 from aign.body.skinning import rest_joints, skin
-from aign.data.datasets.job import PRODUCER, Made, Recording, Stored, labelled_views, stage
+from aign.data.datasets.job import (
+    DETECTOR,
+    PRODUCER,
+    PROJECTED,
+    Made,
+    Recording,
+    Stored,
+    detector_stage,
+    labelled_views,
+    stage,
+)
 from aign.data.datasets.motion.amass import read_amass
 from aign.data.datasets.motion.bvh import read_bvh
+from aign.data.datasets.motion.cmu_index import NAMES as INDEX_NAMES
+from aign.data.datasets.motion.cmu_index import TRIAL, read_index
 from aign.data.datasets.motion.cmu_motion import read_amc, skeleton_file
 from aign.data.datasets.motion.deepmimic import read_deepmimic
 from aign.data.datasets.rig import ANYWHERE, placed_rig
 from aign.data.motions import load_demo_motions
+from aign.data.stages.detector_errors import measured_errors
 from aign.data.store import Provenance
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17
@@ -30,7 +43,7 @@ from aign.geometry.skeleton import H36M17
 EMBEDDED = "demo-motions"
 READERS = {".bvh": read_bvh, ".npz": read_amass, ".amc": read_amc, ".txt": read_deepmimic}
 SUFFIXES = tuple(READERS)
-NO_MOTIONS = ("shape.npz", "*_stagei.npz", "license*.txt", "readme*.txt")
+NO_MOTIONS = ("shape.npz", "*_stagei.npz", "license*.txt", "readme*.txt", INDEX_NAMES)
 """What lies among the motions of AMASS and CMU and is none: the shape of a subject, and texts."""
 CHUNK_FRAMES = 256
 
@@ -42,18 +55,22 @@ class MotionClip:
     Attributes:
         path: its file; None: an embedded clip.
         name: of the motion.
-        subject: who moves, as far as the source says: the file's folder.
+        action: what is shown: CMU's description of its trial, else the name without numbers, else the name.
+        subject: who moves, as far as the source says: CMU's number in the file's name, else the file's folder.
         licence: of the motion.
         sha256: of the file and, of an .amc, its skeleton; or of the embedded clip.
         seed: of the camera placement.
+        detector: whether the projections get a detector's errors.
     """
 
     path: Path | None
     name: str
+    action: str
     subject: str
     licence: str
     sha256: str
     seed: int = 0
+    detector: bool = False
 
     @property
     def source(self) -> str:
@@ -66,12 +83,14 @@ class MotionClip:
         return (("keypoints", "labels"), ("memory_pose",))
 
     def provenance(self, table: str) -> Provenance:
-        """Hash of the motion, the body and the placement."""
+        """Hash of the motion, the body, the placement and, of the keypoints, what was made of their projections."""
         return Provenance(
             source_hashes=(self.sha256,),
             stages=(
                 stage("pose-body", "1", body="default"),
                 stage("place-cameras", "1", seed=self.seed, intrinsics="human3.6m", placement=asdict(ANYWHERE)),
+                *((stage("name-action", "1", action=self.action),) if self.action != _bare(self.name) else ()),
+                *((detector_stage(),) if self.detector and table == "keypoints" else ()),
             ),
             skeleton=H36M17.name,
             num_joints=len(H36M17),
@@ -97,11 +116,12 @@ class MotionClip:
         recording = Recording(
             sequence=f"{self.subject}/{self.name}",
             subject=self.subject,
-            action=self.name.strip("0123456789_"),
+            action=self.action,
             source=self.source,
             fps=motion.fps,
         )
-        return Made(tables=labelled_views(recording, joints, rig))
+        errors = measured_errors() if self.detector else None
+        return Made(tables=labelled_views(recording, joints, rig, errors=errors))
 
 
 def joints_world_m(motion: Motion) -> Float[np.ndarray, "t 17 3"]:
@@ -123,30 +143,64 @@ def joints_world_m(motion: Motion) -> Float[np.ndarray, "t 17 3"]:
     return torch.stack((x, -z, y), dim=-1).numpy()
 
 
-def plan(path: Path) -> list[MotionClip]:
+def plan(path: Path, keypoints: str = "gt") -> list[MotionClip]:
     """Jobs of a motion file, a folder of them, or the embedded clips.
 
+    Args:
+        path: where they are.
+        keypoints: "gt" for exact projections, "detector" for projections with the measured errors of a detector.
+
     Raises:
-        UserError: nothing there.
+        UserError: nothing there, other keypoints, or an index of CMU's that has none.
     """
+    if keypoints not in PROJECTED:
+        raise UserError(f"--keypoints {keypoints}: motions have no detections; allowed: {', '.join(PROJECTED)}")
+    detector = keypoints == DETECTOR
     if str(path) == EMBEDDED:
         return [
-            MotionClip(path=None, name=m.name, subject="demo", licence=m.licence, sha256=_digest(m))
+            MotionClip(
+                path=None,
+                name=m.name,
+                action=_bare(m.name),
+                subject="demo",
+                licence=m.licence,
+                sha256=_digest(m),
+                detector=detector,
+            )
             for m in load_demo_motions()
         ]
     files = _files(path)
     if not files:
         raise UserError(f"no motion in {path}; allowed endings: {', '.join(SUFFIXES)}")
+    shown = {trial: action for index in _indices(path) for trial, action in read_index(index).items()}
     return [
         MotionClip(
             path=file,
             name=file.stem,
-            subject=file.parent.name,
+            action=shown.get(file.stem) or _bare(file.stem) or file.stem,
+            subject=_subject(file),
             licence="licence of the motion's owner",
             sha256=_file_digest(file),
+            detector=detector,
         )
         for file in files
     ]
+
+
+def _bare(name: str) -> str:
+    """A name without its numbers."""
+    return name.strip("0123456789_")
+
+
+def _subject(file: Path) -> str:
+    """CMU's trials say whose they are, so that they may lie in any folder."""
+    trial = TRIAL.fullmatch(file.stem)
+    return trial[1] if trial else file.parent.name
+
+
+def _indices(path: Path) -> list[Path]:
+    """CMU's descriptions in a folder, or beside a file."""
+    return sorted((path.parent if path.is_file() else path).glob(f"**/{INDEX_NAMES}"))
 
 
 def looks_like(path: Path) -> bool:
