@@ -2,11 +2,9 @@
 
     python benchmarks/detector_errors.py [--frames 3072] [--write]
 
-Real: the Pose2Sim clips (one person, 4 cameras, 100 frames each at 60 per second). The truth of each view is the
-triangulation of the other three, so no view is compared with itself; first, a constant shift of each picture is
-estimated and taken off, because the calibration leaves 10 px of it. This truth has the detector's own skeleton: it
-tells spread, correlation and confidence, and not the bias. Rendered: the synthetic factory's people, with the joints
-of the body's H36M-17 regressor as exact truth; these tell the bias too.
+Where both come from: benchmarks/detections.py. The real recording's truth has the detector's own skeleton: it tells
+spread, correlation and confidence, and not the bias. Rendered people have those of the body's H36M-17 regressor as
+exact truth; these tell the bias too.
 
 `--write` puts the statistics into aign/data/stages/detector_errors.json, which `aign preprocess --keypoints detector`
 draws from, and the tables into benchmarks/results/detector_errors.md.
@@ -20,17 +18,10 @@ from pathlib import Path
 
 import machine
 import numpy as np
-import torch
+from detections import FPS, SIDE_PX, Detected, filmed, rendered
 from jaxtyping import Bool, Float32, Int64
-from torch import Tensor
 
-from aign.body.assets import load_body
-from aign.data.datasets.synthetic import SyntheticOptions, plan
-from aign.data.datasets.video import video_files
-from aign.data.datasets.video.pose2sim import fit_to_frames, stacked
 from aign.data.publish import published
-from aign.data.stages.blazepose import get_detector
-from aign.data.stages.decode import read_frames
 from aign.data.stages.detector_errors import (
     LIMBS,
     MEASURED,
@@ -41,18 +32,9 @@ from aign.data.stages.detector_errors import (
     to_json,
 )
 from aign.data.stages.detector_measure import compare, measure_errors
-from aign.data.stages.video_index import index_video
-from aign.data.synthetic.factory import render_clip
-from aign.geometry.camera import CalibratedCamera, project
-from aign.geometry.skeleton import BLAZEPOSE33, H36M17, convert, convert_confidence
-from aign.geometry.triangulation import triangulate
+from aign.geometry.skeleton import H36M17
 
-FPS = 60.0
-"""Of the real clips; people are rendered at the same rate."""
-SIDE_PX = 512
-CLIP_FRAMES = 64
 SEED = 7
-SHIFT_ROUNDS = 6
 JOINTS = [j for j, name in enumerate(H36M17.joints) if name != "head_top"]
 GROUPS = {
     "pelvis": ("pelvis",), "hips": ("l_hip", "r_hip"), "knees": ("l_knee", "r_knee"),
@@ -116,73 +98,17 @@ def together(tracks: Sequence[Tracks]) -> Tracks:
     return Tracks(**{**columns, "clip": clip.astype(np.int64)})
 
 
-def h36m17(kp2d_px: np.ndarray, conf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """BlazePose's landmarks as H36M-17."""
-    points, sure = torch.from_numpy(kp2d_px), torch.from_numpy(conf)
-    return convert(points, BLAZEPOSE33, H36M17)[0].numpy(), convert_confidence(sure, BLAZEPOSE33, H36M17).numpy()
-
-
-def real() -> Tracks:
-    """The Pose2Sim clips, each view against the other three."""
-    detector, cameras, found = get_detector(), [], []
-    for job in video_files.plan(Path(video_files.EMBEDDED)):
-        index = index_video(job.path)
-        assert job.calibrated is not None
-        cameras.append(fit_to_frames(job.calibrated, index.width_px, index.height_px))
-        found.append(detector.track(read_frames(job.path)))
-    kp2d = torch.stack([torch.from_numpy(f.kp2d_px) for f in found])
-    conf = torch.stack([torch.from_numpy(f.kp2d_conf) for f in found])
-    shift = torch.zeros(len(cameras), 1, 1, 2)
-    for _ in range(SHIFT_ROUNDS):
-        points, _, valid = triangulate(kp2d - shift, conf, *stacked(tuple(cameras)))
-        shift = torch.stack([(k - seen(points, c))[valid].median(0).values for k, c in zip(kp2d, cameras, strict=True)])
-        shift = shift[:, None, None]
-    print("shift of the pictures, px:", shift.flatten(1).round().tolist())
-    views = []
-    for view, camera in enumerate(cameras):
-        others = [i for i in range(len(cameras)) if i != view]
-        points, _, valid = triangulate(
-            (kp2d - shift)[others], conf[others], *stacked(tuple(cameras[i] for i in others))
-        )
-        joints, _ = convert(points, BLAZEPOSE33, H36M17)
-        known = convert_confidence(valid.float(), BLAZEPOSE33, H36M17) > 0
-        points17, conf17 = h36m17((kp2d - shift)[view].numpy(), conf[view].numpy())
-        views.append(
+def in_the_picture(clips: Sequence[Detected]) -> Tracks:
+    """Clips in the picture, one after another."""
+    return together(
+        [
             Tracks(
-                kp2d_px=points17, conf=conf17, truth_px=seen(joints, camera).numpy(), valid=known.numpy(),
-                clip=np.zeros(len(points17), np.int64),
+                kp2d_px=clip.kp2d_px, conf=clip.conf, truth_px=clip.truth_px, valid=clip.valid,
+                clip=np.zeros(len(clip.conf), np.int64),
             )
-        )  # fmt: skip
-    return together(views)
-
-
-def seen(points_world_m: Tensor, camera: CalibratedCamera) -> Tensor:
-    """Points in the pixels of a camera."""
-    moved = camera.world_to_cam.apply(points_world_m.reshape(-1, 3))
-    return project(moved, camera.pinhole).reshape(*points_world_m.shape[:-1], 2)
-
-
-def rendered(frames: int) -> tuple[Tracks, list[str]]:
-    """Rendered people, and what each clip shows."""
-    regressor, detector, clips, actions = load_body().h36m17_regressor, get_detector(), [], []
-    assert regressor is not None
-    options = SyntheticOptions(frames=frames, side_px=SIDE_PX, fps=FPS, clip_frames=CLIP_FRAMES, seed=SEED)
-    for job in plan(options):
-        for scene, recording in job.scenes():
-            clip = render_clip(scene)
-            joints, lens = (regressor @ torch.from_numpy(clip.vertices_cam_m)).numpy(), scene.lens
-            truth = joints[..., :2] / joints[..., 2:] * [lens.fx, lens.fy] + [lens.cx, lens.cy]
-            inside = ((truth >= 0) & (truth < SIDE_PX)).all(-1)
-            found = detector.track(clip.rgb)
-            kp2d, conf = h36m17(found.kp2d_px, found.kp2d_conf)
-            clips.append(
-                Tracks(
-                    kp2d_px=kp2d, conf=conf, truth_px=truth.astype(np.float32), valid=inside,
-                    clip=np.zeros(len(truth), np.int64),
-                )
-            )  # fmt: skip
-            actions.append(recording.action)
-    return together(clips), actions
+            for clip in clips
+        ]
+    )  # fmt: skip
 
 
 def with_bias(tracks: Tracks, bias: np.ndarray) -> Tracks:
@@ -294,14 +220,16 @@ def action_table(tracks: Tracks, actions: list[str]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=3072, help="rendered frames")
+    parser.add_argument("--cache", type=Path, help="folder that keeps landmarks for the next run")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    shown, actions = rendered(arguments.frames)
-    filmed = with_bias(real(), statistics(shown).bias)
-    repeats = max(round(len(shown.clip) / len(filmed.clip)), 1)
-    pooled = together([shown] + [filmed] * repeats)
+    people_shown = rendered(arguments.frames, SEED, arguments.cache)
+    actions, shown = [clip.name for clip in people_shown], in_the_picture(people_shown)
+    real = with_bias(in_the_picture(filmed(arguments.cache)), statistics(shown).bias)
+    repeats = max(round(len(shown.clip) / len(real.clip)), 1)
+    pooled = together([shown] + [real] * repeats)
     errors = statistics(pooled)
-    people = {"rendered": shown, "real": filmed, "pooled": pooled, "simulated": simulated(pooled, errors)}
+    people = {"rendered": shown, "real": real, "pooled": pooled, "simulated": simulated(pooled, errors)}
     command = f"python benchmarks/detector_errors.py --frames {arguments.frames} --write"
     summaries = {name: summary(tracks) for name, tracks in people.items()}
     tables = {
@@ -317,7 +245,7 @@ def main() -> None:
     if arguments.write:
         provenance = {
             "detector": "BlazePose heavy, converted to H36M-17",
-            "real": f"Pose2Sim single person, 4 cameras, {len(filmed.clip)} frames, leave-one-out triangulation",
+            "real": f"Pose2Sim single person, 4 cameras, {len(real.clip)} frames, leave-one-out triangulation",
             "rendered": f"synthetic factory, seed {SEED}, {SIDE_PX} px, {len(shown.clip)} frames, {len(actions)} clips",
             "pooled": f"real frames {repeats} times; bias from the rendered frames",
             "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",

@@ -61,7 +61,12 @@ def rate(step: Callable[[], object]) -> float:
 def loader_rate(store: Store) -> float:
     """Steps' worth of batches per second out of the two loaders, nothing done with them."""
     chosen = measured_recipe()
-    config = LoaderConfig(batch_size=chosen.labelled_batch, streams=chosen.loader_streams, seed=0)
+    config = LoaderConfig(
+        batch_size=chosen.labelled_batch,
+        streams=chosen.loader_streams,
+        seed=0,
+        window_frames=chosen.task.lifter.frames,
+    )
     more = dataclasses.replace(config, batch_size=chosen.unlabelled_batch, seed=1)
     columns = {"keypoints": KEYPOINT_COLUMNS, "labels": LABEL_COLUMNS}
     with (

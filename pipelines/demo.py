@@ -89,9 +89,9 @@ def _reports(args: Arguments, store_url: str, runs: dict[str, Run]) -> list[Repo
 def _lift_in_fresh_process(views: Sequence[VideoView], tracking: Tracking, out: Path) -> list[np.ndarray]:
     """Pull the champion back from MLflow in a process that has only the installed package, and lift the views."""
 
-    def predict(kp2d_px: np.ndarray, conf: np.ndarray, intrinsics_px: np.ndarray) -> np.ndarray:
+    def predict(kp2d_px: np.ndarray, conf: np.ndarray, intrinsics_px: np.ndarray, /, *, clip: np.ndarray) -> np.ndarray:
         source, target = out / "keypoints.npz", out / "joints.npz"
-        np.savez(source, kp2d_px=kp2d_px, kp2d_conf=conf, intrinsics_px=intrinsics_px)
+        np.savez(source, kp2d_px=kp2d_px, kp2d_conf=conf, intrinsics_px=intrinsics_px, clip=clip)
         environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking.uri, "MLFLOW_REGISTRY_URI": tracking.uri}
         command = [sys.executable, "-m", "aign.registry.predict_npz", f"models:/{MODEL}@champion"]
         subprocess.run([*command, str(source), str(target)], check=True, cwd="/", env=environment)

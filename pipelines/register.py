@@ -59,10 +59,11 @@ def score_of(report: Report) -> Score:
 def example_of(run: Run) -> Example:
     """A few real frames of the run's test role."""
     view = load_view(Store.open(run.store_url), load_card(run.package).role("test"))
-    kp, conf = view.kp2d_px.numpy(), view.conf.numpy()
+    frames = view.frames
+    kp, conf = frames.kp2d_px.numpy(), frames.conf.numpy()
     usable = np.flatnonzero(sees_person(kp, conf))
     chosen = usable[np.linspace(0, len(usable) - 1, min(EXAMPLE_FRAMES, len(usable))).astype(int)]
-    intrinsics = torch.cat((view.camera.focal_px, view.camera.centre_px), dim=1).numpy()
+    intrinsics = torch.cat((frames.camera.focal_px, frames.camera.centre_px), dim=1).numpy()
     return Example(kp2d_px=kp[chosen], kp2d_conf=conf[chosen], intrinsics_px=intrinsics[chosen])
 
 

@@ -88,7 +88,8 @@ def _train_and_test(job: Job, store: Store, tracking: Tracking, address: str | N
 def test(lifter: nn.Module, recipe: LiftingRecipe, store: Store) -> Report:
     """The report of a recipe's test role under its protocol."""
     view = load_view(store, recipe.roles.test)
-    data = f"{len(set(view.rows.sequence.tolist()))} held-out sequences, {', '.join(store.manifest.licences)}"
+    count, licences = len(set(view.rows.sequence.tolist())), ", ".join(store.manifest.licences)
+    data = f"regime {recipe.roles.regime}; {count} held-out sequences, {licences}"
     provenance = Provenance(method=recipe.name, data=data, store_hash=store.hash)
     return measure(lifter_method(lifter, torch.device("cpu")), view, recipe.protocol, provenance)
 

@@ -8,10 +8,15 @@ printed for comparison only: no test or gate aims at a cell of a damaged row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from aign.data.actions import ACTIONS_13
+from aign.data.store import Manifest, Selection, Stage
+from aign.evaluation.pose import Alignment
 
 PUBLISHED_DATA = "Human3.6M S9, S11"
+CANDIDATES: tuple[Alignment, ...] = ("similarity", "limb329", "root")
+"""Alignments that the slides may have used, the likeliest first; docs/evaluation.md argues them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +109,40 @@ DETECTED_2D = PublishedTable(
         ),
     ),
 )
+
+Keypoints: TypeAlias = Literal["ground-truth", "detected"]
+"""What a lifter is given: projections of the true joints, or what a detector (or a model of its errors) saw."""
+
+SLIDE: Mapping[Keypoints, PublishedTable] = {"ground-truth": GROUND_TRUTH_2D, "detected": DETECTED_2D}
+"""The slide's table of each."""
+
+_PROJECTED = ("projection", "D2_Positions", "data_2d_h36m_gt.npz")
+"""Values of a stage's parameter `keypoints`; any other is the name of a file with detections."""
+_STAGES: Mapping[str, Keypoints] = {
+    # Lists whose 2D is Human3.6M's own, which is projected; bodies and renders that are projected here.
+    **dict.fromkeys(("h36m-mmpose", "h36m-fetch", "spin-npz", "pose-body", "project"), "ground-truth"),
+    # Networks, files of their output, and the model of their errors.
+    **dict.fromkeys(("blazepose", "people", "detections", "detector-errors"), "detected"),
+}
+
+
+def keypoints_of(manifest: Manifest, selection: Selection) -> Keypoints | None:
+    """How the keypoints of the selected clips were made, by the stages that are written down; None if that is not told.
+
+    A detector after a projection wins: it is what the lifter is given. None too where some clips have the one and some
+    the other.
+    """
+    chains = {
+        part.provenance.hash: part.provenance.stages
+        for part in manifest.tables.get("keypoints", ())
+        if any(selection.matches(group) for group in part.row_groups)
+    }
+    found = {_of_chain(chain) for chain in chains.values()}
+    return found.pop() if len(found) == 1 else None
+
+
+def _of_chain(chain: tuple[Stage, ...]) -> Keypoints | None:
+    told: set[Keypoints] = {_STAGES[stage.name] for stage in chain if stage.name in _STAGES}
+    for name in (str(stage.params["keypoints"]) for stage in chain if "keypoints" in stage.params):
+        told.add("ground-truth" if name in _PROJECTED else "detected")
+    return "detected" if "detected" in told else "ground-truth" if told else None

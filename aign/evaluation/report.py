@@ -3,41 +3,22 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from aign.data.actions import ACTIONS_13, ACTIONS_15, canonical_action
+from aign.data.datasets.h36m.h36m_takes import DAMAGED
 from aign.evaluation.pose import METRICS, Alignment, is_flipped
 from aign.evaluation.protocol import NUM_JOINTS, Protocol
+from aign.evaluation.rows import Rows, selected
 from aign.framework.errors import UserError
 
 MIN_JOINTS = 4  # three points or fewer are always coplanar: an aligned error of them says nothing about depth
 _MAX_BODY_M = 10.0  # half a body is under 2 m from its root; in millimetres it is hundreds
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Where each pose comes from; all arrays have one entry per pose.
-
-    Args:
-        sequence: "S9/Walking 1" or the bare file stem.
-        subject: "S9".
-        action: any spelling that `canonical_action` knows, or the open data's own name.
-        camera: camera name.
-        frame: index in the sequence, from 0.
-        trial: sub-action number (1 or 2), needed only by protocols that select on it.
-    """
-
-    sequence: Shaped[np.ndarray, " n"]
-    subject: Shaped[np.ndarray, " n"]
-    action: Shaped[np.ndarray, " n"]
-    camera: Shaped[np.ndarray, " n"]
-    frame: Int[np.ndarray, " n"]
-    trial: Int[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +70,9 @@ class Report:
         num_frames: poses measured.
         num_skipped: poses selected but without a valid root or without four valid joints.
         frames_per_action: poses measured in each action.
+        damaged: poses measured of each sequence whose published truth is known to be wrong.
+        num_views: sequences by cameras that poses were measured of.
+        of_views: those of Human3.6M that the protocol counts; 0 for open data.
     """
 
     method: str
@@ -103,6 +87,9 @@ class Report:
     num_frames: int
     num_skipped: int
     frames_per_action: Mapping[str, int]
+    damaged: Mapping[str, int] = field(default_factory=dict)
+    num_views: int = 0
+    of_views: int = 0
 
     @property
     def headline(self) -> float | None:
@@ -154,10 +141,10 @@ def evaluate(
             action, or nothing left to measure.
     """
     _check_shapes(pred_m, target_m, valid, rows)
-    chosen = torch.from_numpy(_selected(rows, protocol))
+    chosen = torch.from_numpy(selected(rows, protocol))
     if not bool(chosen.any()):
-        raise UserError(f"got no pose that {protocol.id} counts; it allows {_selection_in_words(protocol)}")
-    actions = _canonical(rows.action[chosen.numpy()]) if protocol.actions else rows.action[chosen.numpy()]
+        raise UserError(f"got no pose that {protocol.id} counts; it allows {protocol.selection_in_words}")
+    actions = _canonical(rows.action[chosen.numpy()]) if protocol.human36m else rows.action[chosen.numpy()]
     pred, target, known = pred_m[chosen], target_m[chosen], valid[chosen]
     scored = known.clone()
     scored[:, [j for j in range(NUM_JOINTS) if j not in protocol.joints]] = False
@@ -167,6 +154,7 @@ def evaluate(
     pred, target, scored, actions = pred[usable], target[usable], scored[usable], actions[usable.numpy()]
     _check_values(pred, target, scored, protocol.root)
     found, counts = np.unique(actions, return_counts=True)
+    sequences, cameras = (names[chosen.numpy()][usable.numpy()] for names in (rows.sequence, rows.camera))
     return Report(
         **dataclasses.asdict(provenance),
         protocol=protocol.id,
@@ -181,13 +169,14 @@ def evaluate(
         num_frames=len(pred),
         num_skipped=int((~usable).sum()),
         frames_per_action=dict(zip(found.tolist(), counts.tolist(), strict=True)),
+        damaged={name: n for name in DAMAGED if (n := int((sequences == name).sum()))},
+        num_views=len(set(zip(sequences.tolist(), cameras.tolist(), strict=True))),
+        of_views=protocol.num_views,
     )
 
 
 def _check_shapes(pred: Tensor, target: Tensor, valid: Tensor, rows: Rows) -> None:
-    lengths = {len(a) for a in (rows.sequence, rows.subject, rows.action, rows.camera, rows.frame)}
-    if rows.trial is not None:
-        lengths.add(len(rows.trial))
+    lengths = {len(column) for column in vars(rows).values() if column is not None}
     if pred.shape != target.shape or pred.shape[1:] != (NUM_JOINTS, 3) or valid.shape != pred.shape[:2]:
         got = [tuple(x.shape) for x in (pred, target, valid)]
         raise UserError(f"got predictions, targets, valid of shapes {got}; allowed are [n, 17, 3] twice and [n, 17]")
@@ -209,34 +198,9 @@ def _check_values(pred: Tensor, target: Tensor, scored: Tensor, root: tuple[int,
         )
 
 
-def _selected(rows: Rows, protocol: Protocol) -> Bool[np.ndarray, " n"]:
-    keep = rows.frame % protocol.frame_stride == 0
-    for values, allowed in ((rows.subject, protocol.subjects), (rows.camera, protocol.cameras)):
-        if allowed:
-            keep &= np.isin(values, allowed)
-    if protocol.trials:
-        if rows.trial is None:
-            raise UserError(f"got rows without trial numbers; {protocol.id} allows only trials {protocol.trials}")
-        keep &= np.isin(rows.trial, protocol.trials)
-    if protocol.excluded:
-        stem = [q.removeprefix(f"{s}/") for s, q in zip(rows.subject.tolist(), rows.sequence.tolist(), strict=True)]
-        sequence = np.array([f"{s}/{q}" for s, q in zip(rows.subject.tolist(), stem, strict=True)])
-        view = np.array([f"{q}@{c}" for q, c in zip(sequence.tolist(), rows.camera.tolist(), strict=True)])
-        keep &= ~(np.isin(sequence, protocol.excluded) | np.isin(view, protocol.excluded))
-    return np.asarray(keep, dtype=bool)
-
-
 def _canonical(names: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
     spellings, index = np.unique(names, return_inverse=True)
     return np.array([canonical_action(name) for name in spellings.tolist()])[index]
-
-
-def _selection_in_words(protocol: Protocol) -> str:
-    parts = [f"every {protocol.frame_stride}th frame"] if protocol.frame_stride > 1 else ["every frame"]
-    parts += [f"subjects {', '.join(protocol.subjects)}"] if protocol.subjects else []
-    parts += [f"cameras {', '.join(protocol.cameras)}"] if protocol.cameras else []
-    parts += [f"trials {', '.join(map(str, protocol.trials))}"] if protocol.trials else []
-    return ", ".join(parts)
 
 
 def _scores(values_mm: Float[np.ndarray, " n"], actions: Shaped[np.ndarray, " n"], columns: tuple[str, ...]) -> Scores:

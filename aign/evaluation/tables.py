@@ -1,25 +1,28 @@
-"""One per-action table, three ways to show it: terminal, Markdown, HTML.
+"""One per-action table, four ways to show it: terminal, Markdown, HTML, CSV.
 
 Measured and published rows stand in separate, labelled sections, because they come from different data and often from
 different protocols: nearness of two numbers in a table must not suggest more than the data allow.
 """
 
+import csv
 import html
+import io
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from rich.text import Text
 
 from aign.data.actions import ACTIONS_13, ACTIONS_15, SHORT_LABELS
+from aign.evaluation.notes import MEAN_13, MEAN_15, MEAN_ACTIONS, MEAN_FRAMES, alignment_in_words, notes
 from aign.evaluation.pose import METRICS, Alignment
-from aign.evaluation.published import PUBLISHED_DATA, PublishedTable
-from aign.evaluation.report import Report
+from aign.evaluation.published import CANDIDATES, PUBLISHED_DATA, PublishedRow, PublishedTable
+from aign.evaluation.report import Report, Scores
+from aign.evaluation.table_model import Block, ErrorTable, Line, Section
 from aign.framework.errors import UserError
 
 DASH = "-"
-MEAN_ACTIONS, MEAN_FRAMES = "Avg/act", "Avg/frm"
 _HTML_STYLE = (
     "<style>.aign-table{border-collapse:collapse;font:14px system-ui,sans-serif;font-variant-numeric:tabular-nums}"
     ".aign-table th,.aign-table td{padding:4px 8px;text-align:right}"
@@ -30,45 +33,6 @@ _HTML_STYLE = (
     ".aign-table .best{color:#0a7d38;font-weight:700}"
     ".aign-notes{font:13px system-ui,sans-serif;color:#666}</style>"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One method: its name and one value per head, None where there is none."""
-
-    method: str
-    values: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """Rows that share data and protocol. Columns are the table's own unless `heads` says otherwise."""
-
-    label: str
-    lines: tuple[Line, ...]
-    measured: bool
-
-    def best(self, column: int) -> float | None:
-        """Smallest value of a column where there is a choice; published rows are never marked."""
-        values = [v for v in (line.values[column] for line in self.lines) if v is not None]
-        return min(values) if self.measured and len(values) > 1 else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """Sections that share columns: actions first, then the two averages."""
-
-    heads: tuple[str, ...]
-    sections: tuple[Section, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ErrorTable:
-    """A table before it is drawn."""
-
-    title: str
-    blocks: tuple[Block, ...]
-    notes: tuple[str, ...]
 
 
 def error_table(
@@ -82,7 +46,7 @@ def error_table(
     Args:
         reports: one per row; reports of other data or protocols get a section of their own.
         alignment: which error; the first report's headline by default.
-        published: rows to print beside ours.
+        published: rows to print beside ours; the columns are then in the slide's order.
 
     Raises:
         UserError: no report, or one that lacks the alignment.
@@ -95,84 +59,102 @@ def error_table(
             raise UserError(
                 f"got alignment {chosen!r}; {report.method} under {report.protocol} has {list(report.scores)}"
             )
-    ours = _in_order({a for r in reports for a in r.columns})
-    theirs = ACTIONS_13 if published else ()
-    shared = set(ours) & set(theirs)
-    # Open data with action names of its own has no column in common with Human3.6M: two blocks, not a wall of dashes.
-    if published and shared:
-        columns = _in_order({*ours, *theirs})
-        blocks = [_block(columns, (*_measured(reports, chosen, columns), _printed(published, columns)))]
-    else:
-        blocks = [_block(ours, _measured(reports, chosen, ours))]
-        blocks += [_block(theirs, (_printed(published, theirs),))] if published else []
     return ErrorTable(
-        title=f"{METRICS[chosen][0]} in mm, lower is better ({_alignment_in_words(chosen)})",
-        blocks=tuple(blocks),
-        notes=_notes(reports, published),
+        title=f"{_name(chosen)} in mm, lower is better ({alignment_in_words(chosen)})",
+        blocks=_blocks(reports, chosen, published),
+        notes=notes(reports, published),
     )
 
 
-def _in_order(actions: set[str]) -> tuple[str, ...]:
-    known = tuple(a for a in ACTIONS_15 if a in actions)
+def slide_table(reports: Sequence[Report], published: PublishedTable | None = None) -> ErrorTable:
+    """The slide's table: its columns, its rows beside ours, and a block for each alignment it may have used.
+
+    Args:
+        reports: one per row.
+        published: the slide's rows; they stand in every block, because which alignment they are of is not known.
+
+    Raises:
+        UserError: no report, or one that lacks an alignment.
+    """
+    tables = [(chosen, error_table(reports, alignment=chosen, published=published)) for chosen in CANDIDATES]
+    blocks = [
+        replace(block, caption=f"{_name(chosen)} ({alignment_in_words(chosen)})")
+        for chosen, table in tables
+        for block in table.blocks
+    ]
+    title = f"3D reconstruction error in mm, lower is better; {len(CANDIDATES)} readings of what the slides aligned"
+    return ErrorTable(title=title, blocks=tuple(blocks), notes=tables[0][1].notes)
+
+
+def _name(alignment: Alignment) -> str:
+    return METRICS[alignment][0]
+
+
+def _blocks(reports: Sequence[Report], chosen: Alignment, published: PublishedTable | None) -> tuple[Block, ...]:
+    ours = {a for r in reports for a in r.columns}
+    if published is None:
+        return (_block(reports, chosen, _in_order(ours, ACTIONS_15)),)
+    # Open data with action names of its own has no column in common with Human3.6M: two blocks, not a wall of dashes.
+    if not ours & set(ACTIONS_13):
+        means = (MEAN_13, MEAN_15)
+        theirs = Block(heads=(*_heads(ACTIONS_13), *means), sections=(_printed(published, ACTIONS_13, means),))
+        return (_block(reports, chosen, _in_order(ours, ACTIONS_15)), theirs)
+    measured = {a for r in reports for a in r.scores[chosen].per_action if a in ACTIONS_15}
+    slide = (*ACTIONS_13, *(a for a in ACTIONS_15 if a not in ACTIONS_13))
+    return (_block(reports, chosen, _in_order({*ours, *measured, *ACTIONS_13}, slide), published),)
+
+
+def _in_order(actions: set[str], order: tuple[str, ...]) -> tuple[str, ...]:
+    known = tuple(a for a in order if a in actions)
     return known + tuple(sorted(actions - set(known)))
 
 
-def _alignment_in_words(alignment: Alignment) -> str:
-    return {
-        "root": "roots put together, nothing else aligned",
-        "similarity": "each pose turned, moved and scaled to fit; never mirrored",
-        "scale": "roots put together, each pose scaled to fit",
-        "rigid": "each pose turned and moved to fit, size kept; never mirrored",
-        "limb329": "roots put together, hip-to-shoulder scaled to 329 mm",
-    }[alignment]
+def _heads(actions: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(SHORT_LABELS.get(a, a) for a in actions)
 
 
-def _block(actions: tuple[str, ...], sections: tuple[Section, ...]) -> Block:
-    heads = tuple(SHORT_LABELS.get(a, a) for a in actions)
-    return Block(heads=(*heads, MEAN_ACTIONS, MEAN_FRAMES), sections=sections)
+def _block(
+    reports: Sequence[Report], chosen: Alignment, columns: tuple[str, ...], published: PublishedTable | None = None
+) -> Block:
+    means = _means([r.scores[chosen] for r in reports], published is not None)
+    sections = _measured(reports, chosen, columns, means)
+    printed = () if published is None else (_printed(published, columns, means),)
+    return Block(heads=(*_heads(columns), *means), sections=(*sections, *printed))
 
 
-def _measured(reports: Sequence[Report], alignment: Alignment, columns: tuple[str, ...]) -> tuple[Section, ...]:
+def _means(scores: Sequence[Scores], slide: bool) -> tuple[str, ...]:
+    """Averages that say something: those of 13 and 15 actions where somebody has all of them, else of what there is."""
+    wanted = {
+        MEAN_ACTIONS: any(s.mean_13 is None for s in scores),
+        MEAN_13: slide or any(s.mean_13 is not None for s in scores),
+        MEAN_15: slide or any(s.mean_15 is not None for s in scores),
+        MEAN_FRAMES: True,
+    }
+    return tuple(name for name, shown in wanted.items() if shown)
+
+
+def _measured(
+    reports: Sequence[Report], alignment: Alignment, columns: tuple[str, ...], means: tuple[str, ...]
+) -> tuple[Section, ...]:
     groups: dict[str, list[Line]] = {}
     for r in reports:
         label = f"measured here: {r.data}; protocol {r.protocol} ({r.protocol_hash}); store {r.store_hash[:12]}"
-        scores = r.scores[alignment]
-        values = (*(scores.per_action.get(a) for a in columns), scores.mean_actions, scores.mean_frames)
+        s = r.scores[alignment]
+        known = {MEAN_ACTIONS: s.mean_actions, MEAN_13: s.mean_13, MEAN_15: s.mean_15, MEAN_FRAMES: s.mean_frames}
+        values = (*(s.per_action.get(a) for a in columns), *(known[name] for name in means))
         groups.setdefault(label, []).append(Line(method=r.method, values=values))
     return tuple(Section(label=label, lines=tuple(lines), measured=True) for label, lines in groups.items())
 
 
-def _printed(table: PublishedTable, columns: tuple[str, ...]) -> Section:
-    lines = tuple(
-        Line(
-            method=row.method + (" *" if row.note else ""),
-            values=(*(row.per_action.get(a) for a in columns), row.average, None),
-        )
-        for row in table.rows
-    )
-    return Section(label=f"published: {PUBLISHED_DATA}; {table.input} input; AIGN slides", lines=lines, measured=False)
+def _printed(table: PublishedTable, columns: tuple[str, ...], means: tuple[str, ...]) -> Section:
+    def line(row: PublishedRow) -> Line:
+        # The printed average fits 15 actions (see `PublishedTable`); that of the 13 printed columns is taken here.
+        known = {MEAN_13: sum(row.columns) / len(row.columns), MEAN_15: row.average}
+        values = (*(row.per_action.get(a) for a in columns), *(known.get(name) for name in means))
+        return Line(method=row.method + (" *" if row.note else ""), values=values)
 
-
-def _notes(reports: Sequence[Report], published: PublishedTable | None) -> tuple[str, ...]:
-    notes = [
-        f"{MEAN_ACTIONS} is the unweighted mean of the protocol's actions that have data, {MEAN_FRAMES} the mean over "
-        "all frames of those actions."
-    ]
-    for r in reports:
-        missing = [a for a in r.columns if a not in r.frames_per_action]
-        gap = f"; no data for {', '.join(missing)}" if missing else ""
-        skipped = f", {r.num_skipped} skipped" if r.num_skipped else ""
-        first = next(iter(r.scores.values()))
-        means = [f"{n}-action mean {v:.1f}" for n, v in ((13, first.mean_13), (15, first.mean_15)) if v is not None]
-        extra = f", {', '.join(means)} ({METRICS[next(iter(r.scores))][0]})" if means else ""
-        notes.append(f"{r.method}: {r.num_frames} poses{skipped}, flip rate {100 * r.flip_rate:.1f} %{extra}{gap}.")
-    if published:
-        notes.append(
-            "Published averages are lower than the mean of the 13 printed columns; they fit a mean of 15 actions, two "
-            "of which are not printed. The slides do not name the alignment; later papers file them under PA-MPJPE."
-        )
-        notes += [f"* {row.method}: {row.note} in the slide." for row in published.rows if row.note]
-    return tuple(notes)
+    label = f"published: {PUBLISHED_DATA}; {table.input} input; AIGN slides"
+    return Section(label=label, lines=tuple(line(row) for row in table.rows), measured=False)
 
 
 def _cell(value: float | None) -> str:
@@ -189,6 +171,8 @@ def render_rich(table: ErrorTable, *, width: int = 100) -> Text:
     text = Text()
     text.append(textwrap.fill(table.title, width) + "\n", style="bold")
     for block in table.blocks:
+        if block.caption:
+            text.append("\n" + textwrap.fill(block.caption, width) + "\n", style="bold")
         for band in _bands(block, width):
             text.append("\n")
             _draw_band(text, block, band, width)
@@ -239,6 +223,7 @@ def render_markdown(table: ErrorTable) -> str:
     """A Markdown table per block; the best measured value of a column in bold."""
     out = [f"**{table.title}**", ""]
     for block in table.blocks:
+        out += [f"*{block.caption}*", ""] if block.caption else []
         out += ["| | " + " | ".join(block.heads) + " |", "|:--|" + "--:|" * len(block.heads)]
         for section in block.sections:
             out.append(f"| *{_escape_markdown(section.label)}* |" + " |" * len(block.heads))
@@ -260,7 +245,8 @@ def render_html(table: ErrorTable) -> str:
     """An HTML fragment with its own small style: no script, nothing fetched."""
     out = [_HTML_STYLE]
     for number, block in enumerate(table.blocks):
-        caption = f"<caption>{html.escape(table.title)}</caption>" if number == 0 else ""
+        lines = [*([table.title] if number == 0 else []), *([block.caption] if block.caption else [])]
+        caption = f"<caption>{'<br/>'.join(map(html.escape, lines))}</caption>" if lines else ""
         heads = "".join(f"<th{_average_class(head)}>{html.escape(head)}</th>" for head in block.heads)
         out.append(f'<table class="aign-table">{caption}<thead><tr><th></th>{heads}</tr></thead><tbody>')
         for section in block.sections:
@@ -282,4 +268,22 @@ def _html_row(block: Block, section: Section, line: Line) -> str:
 
 
 def _average_class(head: str) -> str:
-    return ' class="average"' if head in (MEAN_ACTIONS, MEAN_FRAMES) else ""
+    return ' class="average"' if head in (MEAN_ACTIONS, MEAN_13, MEAN_15, MEAN_FRAMES) else ""
+
+
+def render_csv(table: ErrorTable) -> str:
+    """One line per row of any block: which error, where it comes from, the method, and the values to 0.001 mm.
+
+    Columns are those of all blocks; a value that is not there is empty. The notes are not in it.
+    """
+    heads = list(dict.fromkeys(head for block in table.blocks for head in block.heads))
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(["error", "source", "method", *heads])
+    for block in table.blocks:
+        for section in block.sections:
+            for line in section.lines:
+                values = dict(zip(block.heads, line.values, strict=True))
+                cells = ["" if (v := values.get(head)) is None else f"{v:.3f}" for head in heads]
+                out.writerow([block.caption or table.title, section.label, line.method, *cells])
+    return text.getvalue()

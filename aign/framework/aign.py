@@ -21,10 +21,10 @@ Term: TypeAlias = Callable[[B, Z, R], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Critic(Generic[Z]):
-    """A critic D_k, the part of the factors it judges, the memory it compares with and the game they play."""
+class Critic(Generic[B, Z]):
+    """A critic D_k, the view of factors and observation it judges, the memory it compares with and their game."""
 
-    view: Callable[[Z], Tensor]
+    view: Callable[[Z, B], Tensor]
     net: nn.Module
     memory: Memory
     game: Game
@@ -45,7 +45,7 @@ class Aign(Generic[B, Z, R]):
     encode: nn.Module
     render: Callable[[Z, B], R]
     terms: Mapping[str, Term[B, Z, R]]
-    critics: Mapping[str, Critic[Z]]
+    critics: Mapping[str, Critic[B, Z]]
     weights: Mapping[str, float]
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class Aign(Generic[B, Z, R]):
         return self.weights[name] > 0
 
     @property
-    def playing(self) -> dict[str, Critic[Z]]:
+    def playing(self) -> dict[str, Critic[B, Z]]:
         """The critics that are on."""
         return {name: critic for name, critic in self.critics.items() if self.on(name)}
 
@@ -73,14 +73,14 @@ class Aign(Generic[B, Z, R]):
         render = self.render(z, batch)
         losses = {name: term(batch, z, render) for name, term in self.terms.items() if self.on(name)}
         for name, critic in self.playing.items():
-            losses[name] = critic.game.generator(critic.net(critic.view(z)))
+            losses[name] = critic.game.generator(critic.net(critic.view(z, batch)))
         return losses
 
-    def critic_losses(self, z: Z) -> dict[str, Float[Tensor, ""]]:
+    def critic_losses(self, batch: B, z: Z) -> dict[str, Float[Tensor, ""]]:
         """The loss of every critic that is on, on factors cut from the generator's graph."""
         losses = {}
         for name, critic in self.playing.items():
-            fake = critic.view(z).detach()
+            fake = critic.view(z, batch).detach()
             losses[name] = critic.game.critic(critic.net, critic.memory.sample(fake), fake)
         return losses
 

@@ -37,6 +37,20 @@ class Pinhole:
             distortion = intrinsics_px.new_zeros(*intrinsics_px.shape[:-1], 5)
         return Pinhole(focal_px=intrinsics_px[..., :2], centre_px=intrinsics_px[..., 2:], distortion=distortion)
 
+    def part(self, index: Tensor | slice) -> "Pinhole":
+        """Some of the cameras, by their first axis."""
+        return Pinhole(
+            focal_px=self.focal_px[index], centre_px=self.centre_px[index], distortion=self.distortion[index]
+        )
+
+    def to(self, device: torch.device) -> "Pinhole":
+        """The same on a device."""
+        return Pinhole(
+            focal_px=self.focal_px.to(device),
+            centre_px=self.centre_px.to(device),
+            distortion=self.distortion.to(device),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rigid:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float32
 
 from aign.evaluation.protocol import resolve
-from aign.evaluation.report import Provenance, Report, Rows, evaluate
+from aign.evaluation.report import Provenance, Report, evaluate
+from aign.evaluation.rows import Rows
 from aign.geometry.camera import CalibratedCamera, Pinhole, Rigid
 from aign.geometry.skeleton import H36M17, convert, convert_confidence
 from aign.geometry.triangulation import triangulate

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors.torch
 import torch
@@ -20,12 +20,12 @@ from aign import __version__
 from aign.data.store import Selection
 from aign.framework.errors import UserError
 from aign.tasks.lifting import LifterConfig, build_lifter
-from aign.tasks.lifting.nets import LIFTERS
+from aign.tasks.lifting.nets import HEADS, InputKind, Lifter
 
 WEIGHTS, CARD = "lifter.safetensors", "lifter.json"
-FORMAT = 1
+FORMAT = 2
 _TEXTS = ("recipe", "store_hash", "protocol", "version")
-_SIZES = {"components": 48, "width": 16384, "blocks": 64}
+_SIZES = {"components": 48, "width": 16384, "blocks": 64, "frames": 243}
 """Of a lifter, at most: more is no description of a lifter but an attack on memory."""
 
 
@@ -109,15 +109,16 @@ def _wrong_field(data: Mapping[str, Any], lifter: Mapping[str, Any]) -> str | No
         return "sequences that are no lists of texts by role"
     if not isinstance(metrics, dict) or not all(isinstance(v, float) for v in metrics.values()):
         return "metrics that are no numbers"
-    if lifter["kind"] not in LIFTERS:
-        return f"lifter kind {lifter['kind']!r}; allowed are {', '.join(LIFTERS)}"
+    for name, allowed in (("head", tuple(HEADS)), ("input", get_args(InputKind))):
+        if lifter[name] not in allowed:
+            return f"lifter {name} {lifter[name]!r}; allowed are {', '.join(allowed)}"
     for name, most in _SIZES.items():
         if type(lifter[name]) is not int or not 1 <= lifter[name] <= most:
             return f"lifter {name} {lifter[name]!r}; allowed are 1 to {most}"
     return None
 
 
-def load_package(folder: Path) -> tuple[nn.Module, ModelCard]:
+def load_package(folder: Path) -> tuple[Lifter, ModelCard]:
     """The network, ready to predict, and its description.
 
     Raises:

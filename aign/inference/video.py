@@ -1,13 +1,14 @@
 """Videos of a store, lifted: what `aign demo` and `aign capture` show and save."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 
 from aign.data.publish import published
 from aign.data.store import Selection, Store
@@ -17,8 +18,16 @@ from aign.geometry.skeleton import H36M17, Skeleton, skeleton
 from aign.inference.overlay import write_overlay
 from aign.tasks.lifting.feed import to_h36m17
 
-Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Undistorted H36M-17 pixels [n, 17, 2], confidences [n, 17], intrinsics [n, 4] -> joints in the camera [n, 17, 3]."""
+
+@runtime_checkable
+class Predict(Protocol):
+    """What lifts frames: `LiftingPredictor.predict`, or the same in another process."""
+
+    def __call__(
+        self, kp2d_px: np.ndarray, kp2d_conf: np.ndarray, intrinsics_px: np.ndarray, /, *, clip: np.ndarray
+    ) -> np.ndarray:
+        """Undistorted H36M-17 pixels [n, 17, 2], confidences [n, 17], intrinsics [n, 4], clips [n] -> [n, 17, 3] m."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +38,7 @@ class VideoView:
         sequence: id of the motion.
         camera: name of the view.
         fps: frames per second.
+        number: of each frame in the video, from 0; one that is not there is a gap in time.
         skeleton: joint set of the keypoints.
         kp2d_px: detected keypoints, pixels of the video.
         conf: their confidences.
@@ -41,6 +51,7 @@ class VideoView:
     sequence: str
     camera: str
     fps: float
+    number: Int64[np.ndarray, " t"]
     skeleton: Skeleton
     kp2d_px: Float32[np.ndarray, "t j 2"]
     conf: Float32[np.ndarray, "t j"]
@@ -87,6 +98,7 @@ def _view(store: Store, sequence: str, camera: str) -> VideoView:
         sequence=sequence,
         camera=camera,
         fps=clips.keys[0].fps,
+        number=np.concatenate([np.arange(k.frame_start, k.frame_start + k.num_frames) for k in clips.keys]),
         skeleton=skeleton(store.manifest.skeleton),
         kp2d_px=clips.arrays["kp2d_px"],
         conf=clips.arrays["kp2d_conf"],
@@ -112,12 +124,15 @@ def lifter_input(
 def lift_views(views: Sequence[VideoView], predict: Predict) -> list[Float32[np.ndarray, "t 17 3"]]:
     """Joints in each view's camera, metres, from one call of the model; NaN where too little was seen.
 
+    Every view is a clip of its own, and begins a new one after each gap in time.
+
     Raises:
         UserError: a view in which not one frame shows enough of a person.
     """
     inputs = [lifter_input(view) for view in views]
     together = (np.concatenate(column) for column in zip(*inputs, strict=True))
-    joints = np.asarray(predict(*together), dtype=np.float32)
+    starts = [np.r_[True, np.diff(view.number) != 1] for view in views]
+    joints = np.asarray(predict(*together, clip=np.cumsum(np.concatenate(starts)) - 1), dtype=np.float32)
     lifted = np.split(joints, np.cumsum([len(view.kp2d_px) for view in views])[:-1])
     for view, part in zip(views, lifted, strict=True):
         if not np.isfinite(part).all(axis=(1, 2)).any():

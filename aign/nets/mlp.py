@@ -19,21 +19,18 @@ class ResidualBlock(nn.Module):
         return x + y
 
 
-class ResidualMlp(nn.Module):
-    """Linear, residual blocks, normalise, linear. The last layer starts small, so the output starts at its bias."""
+class ResidualTrunk(nn.Module):
+    """Linear, residual blocks, normalise: features of flat inputs."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, blocks: int) -> None:
+    def __init__(self, inputs: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(
+        self.body = nn.Sequential(
             nn.Linear(inputs, width), *(ResidualBlock(width) for _ in range(blocks)), nn.LayerNorm(width)
         )
-        self.head = nn.Linear(width, outputs)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
 
-    def forward(self, x: Float[Tensor, "b i"]) -> Float[Tensor, "b o"]:
-        """All of it."""
-        y: Tensor = self.head(self.trunk(x))
+    def forward(self, x: Float[Tensor, "b i"]) -> Float[Tensor, "b w"]:
+        """Features."""
+        y: Tensor = self.body(x)
         return y
 
 

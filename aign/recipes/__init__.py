@@ -1,9 +1,11 @@
 """Recipes: one Python function per run. `RECIPES` is the one table of them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from aign.framework.errors import UserError
 from aign.recipes.lifting import LiftingRecipe, forward, interpreter, lifting_demo, lifting_h36m
+from aign.recipes.lifting_tables import best, heatmaps
 
 RECIPES: Mapping[str, Callable[[], LiftingRecipe]] = {
     "lifting-demo": lifting_demo,
@@ -12,6 +14,8 @@ RECIPES: Mapping[str, Callable[[], LiftingRecipe]] = {
     "lifting-h36m": lifting_h36m,
     "lifting-h36m-forward": lambda: forward(lifting_h36m()),
     "lifting-h36m-interpreter": lambda: interpreter(lifting_h36m()),
+    "lifting-h36m-heatmaps": lambda: replace(heatmaps(lifting_h36m()), name="lifting-h36m-heatmaps"),
+    "lifting-h36m-ours": lambda: replace(best(lifting_h36m()), name="lifting-h36m-ours"),
 }
 
 

@@ -1,6 +1,7 @@
 """Alternating training of a generator and its critics."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,16 +57,24 @@ class FitResult:
     steps_per_second: float
 
 
-def _freeze(aign: Aign[Any, Any, Any], frozen: bool) -> None:
-    for critic in aign.playing.values():
-        critic.net.requires_grad_(not frozen)
+def _parameters(state: TrainState, name: str) -> list[nn.Parameter]:
+    """Of one network, as its optimizer holds them: to walk its modules again costs more than most of its layers."""
+    found: list[nn.Parameter] = state.optimizers[name].param_groups[0]["params"]
+    return found
 
 
-def _check_finite(step: int, losses: Mapping[str, Tensor]) -> None:
-    bad = {name: float(value.detach().mean()) for name, value in losses.items() if not torch.isfinite(value).all()}
-    if bad:
+def _freeze(state: TrainState, frozen: bool) -> None:
+    for name in state.aign.playing:
+        for parameter in _parameters(state, name):
+            parameter.requires_grad_(not frozen)
+
+
+def _check_finite(step: int, values: Mapping[str, Tensor]) -> None:
+    """One question to the device for all of them."""
+    if not torch.stack(list(values.values())).isfinite().all():
+        bad = {name: float(value) for name, value in values.items() if not value.isfinite()}
         raise UserError(
-            f"the loss is not finite at step {step}: {bad}; its network was not updated and the last checkpoint is "
+            f"the loss is not finite at step {step}: {bad}; no network was updated and the last checkpoint is "
             "good. Lower --fit.lr or the weight of what is named"
         )
 
@@ -73,40 +82,39 @@ def _check_finite(step: int, losses: Mapping[str, Tensor]) -> None:
 def train_step(
     state: TrainState, wrapped: Aign[Any, Any, Any], clip_norm: float, batch: Any
 ) -> dict[str, Tensor]:  # the two updates share one generator pass
-    """One generator step, then one critic step on the same factors; the mean losses, detached.
+    """One step of the generator and one of the critics on the same factors; the mean losses, detached.
 
     The generator's losses go through the bare, frozen critics, so no critic gradient is averaged in that step; the
-    critics' go through the wrapped ones.
+    critics' go through the wrapped ones. No network is updated before every loss and gradient is known to be finite.
     """
     aign = state.aign
-    z = wrapped.encode(batch)
-    _freeze(aign, True)
-    losses = aign.generator_losses(batch, z)
-    state.optimizers["encode"].zero_grad(set_to_none=True)
-    aign.total(losses).backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(aign.encode.parameters(), clip_norm)
-    # Checked after the backward pass: averaging has carried one rank's NaN to all, so that all stop and none waits.
-    _check_finite(state.step, {**losses, "gradient": norm})
-    state.optimizers["encode"].step()
-    _freeze(aign, False)
-    critic_losses = wrapped.critic_losses(z)
-    for name, loss in critic_losses.items():
+    playing = ("encode", *aign.playing)
+    for name in playing:
         state.optimizers[name].zero_grad(set_to_none=True)
+    z = wrapped.encode(batch)
+    _freeze(state, True)
+    losses = aign.generator_losses(batch, z)
+    aign.total(losses).backward()  # type: ignore[no-untyped-call]
+    _freeze(state, False)
+    critic_losses = wrapped.critic_losses(batch, z)
+    for loss in critic_losses.values():
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.get_total_norm(
-            [p.grad for p in aign.critics[name].net.parameters() if p.grad is not None]
-        )
-        _check_finite(state.step, {f"critic/{name}": loss, f"critic/{name} gradient": norm})
+    norms = {"gradient": nn.utils.clip_grad_norm_(_parameters(state, "encode"), clip_norm)}
+    for name in aign.playing:
+        gradients = [p.grad for p in _parameters(state, name) if p.grad is not None]
+        norms[f"critic/{name} gradient"] = nn.utils.get_total_norm(gradients)
+    means = {name: value.detach().mean() for name, value in losses.items()}
+    means |= {f"critic/{name}": value.detach() for name, value in critic_losses.items()}
+    # Checked after the backward passes: averaging has carried one rank's NaN to all, so that all stop and none waits.
+    _check_finite(state.step, {**means, **norms})
+    for name in playing:
         state.optimizers[name].step()
     state.ema.update_parameters(aign.encode)
-    return {
-        **{name: value.detach().mean() for name, value in losses.items()},
-        **{f"critic/{name}": value.detach() for name, value in critic_losses.items()},
-    }
+    return means
 
 
 def _cosine(start: float, step: int, steps: int) -> float:
-    return start * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / max(steps, 1))))))
+    return start * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max(steps, 1))))
 
 
 def _mean_over_ranks(values: Mapping[str, Tensor], world: int) -> dict[str, float]:
@@ -118,18 +126,19 @@ def _mean_over_ranks(values: Mapping[str, Tensor], world: int) -> dict[str, floa
     return dict(zip(values, stacked.tolist(), strict=True))
 
 
+def _adam(net: nn.Module, lr: float, beta1: float) -> torch.optim.Adam:
+    """All parameters in one pass: a fifth of the time of one after the other, on a processor too."""
+    return torch.optim.Adam(net.parameters(), lr=lr, betas=(beta1, 0.999), fused=True)
+
+
 def start(aign: Aign[Any, Any, Any], feed: Feed, config: FitConfig, device: torch.device) -> TrainState:
     """A training at step 0: networks and memories on the device, optimizers made."""
-    aign.encode.to(device)
-    betas = (config.beta1, 0.999)
-    optimizers = {"encode": torch.optim.Adam(aign.encode.parameters(), lr=config.lr, betas=betas)}
+    optimizers = {"encode": _adam(aign.encode.to(device), config.lr, config.beta1)}
+    critics = {}
     for name, critic in aign.critics.items():
-        critic.net.to(device)
-        optimizers[name] = torch.optim.Adam(critic.net.parameters(), lr=config.critic_lr, betas=betas)
-    critics = {
-        name: dataclasses.replace(c, memory=dataclasses.replace(c.memory, values=c.memory.values.to(device)))
-        for name, c in aign.critics.items()
-    }
+        optimizers[name] = _adam(critic.net.to(device), config.critic_lr, config.beta1)
+        memory = dataclasses.replace(critic.memory, values=critic.memory.values.to(device))
+        critics[name] = dataclasses.replace(critic, memory=memory)
     aign = dataclasses.replace(aign, critics=critics)
     return TrainState(aign=aign, ema=averaged(aign.encode, config.ema), optimizers=dict(optimizers), feed=feed)
 

@@ -12,9 +12,10 @@ import pytest
 
 from aign.data.datasets.h36m import h36m_fetch, h36m_official
 from aign.data.datasets.h36m.h36m_cameras import read_metadata, subject_rig
-from aign.data.datasets.h36m.h36m_files import DAMAGED, check_camera, check_world, read_joints_3d, read_pose
+from aign.data.datasets.h36m.h36m_files import check_camera, check_world, read_joints_3d, read_pose
 from aign.data.datasets.h36m.h36m_metadata import read_takes, stem_of
 from aign.data.datasets.h36m.h36m_silhouettes import read_silhouettes
+from aign.data.datasets.h36m.h36m_takes import DAMAGED
 from aign.data.datasets.job import Stored, run, tables_of
 from aign.data.pixels import decode_jpeg, decode_mask
 from aign.data.stages.crops import crop_points

@@ -102,6 +102,31 @@ def test_a_folder_of_cmu_subjects(tmp_path):
     assert "no 01.asf beside it" in result.error
 
 
+def test_cmus_index_says_what_a_trial_shows_and_without_it_the_trial_is_its_own_action(tmp_path):
+    frames = cmu_samples.random_frames(2)
+    for subject, trial in (("07", "07_01"), ("09", "09_01"), ("09", "09_02")):
+        cmu_samples.write(tmp_path / subject, frames, name=trial)
+    (tmp_path / "09" / "swing2.bvh").write_bytes(b"not read by the plan")
+    bare = plan(tmp_path)
+    assert [job.action for job in bare] == ["07_01", "09_01", "09_02", "swing"]
+    (tmp_path / "cmu-mocap-index-text.txt").write_text(
+        "Motion Capture Database\n\nSubject #7 (walk)\n\n07_01\tslow walk, stop\nSubject #9 (run)\n09_01   run/jog \n"
+    )
+    told = plan(tmp_path)
+    assert [job.action for job in told] == ["Walking", "Running", "09_02", "swing"]
+    hashes = [[job.provenance("labels").hash for job in jobs] for jobs in (bare, told)]
+    assert [a == b for a, b in zip(*hashes, strict=True)] == [False, False, True, True], "made again with its new name"
+    made = told[0].clips(("labels",), Stored(url="", records={}))
+    assert {clip["action"] for clip in made.tables["labels"]} == {"Walking"}
+    assert plan(tmp_path / "07" / "07_01.amc")[0].action == "07_01", "the index does not lie beside it"
+
+
+def test_cmus_trials_in_one_folder_say_whose_they_are(tmp_path):
+    for name in ("01_01", "01_02", "143_05", "walk_1"):
+        (tmp_path / f"{name}.bvh").write_bytes(b"not read by the plan")
+    assert [job.subject for job in plan(tmp_path)] == ["01", "01", "143", tmp_path.name]
+
+
 def test_an_amass_folder_has_more_than_motions(tmp_path):
     """Trap 17: shape.npz lies among the motions, and *_stagei.npz in the newer release."""
     folder = tmp_path / "ACCAD" / "Male2 Walking"

@@ -301,11 +301,6 @@ def test_selection_needs_the_manifest_only(tmp_path: Path) -> None:
     assert {f.group.subject for f in found} == {"S1", "S3"}
     assert all(f.rows == (1,) and f.group.action == "Walking" for f in found)
     assert store.sequences(("keypoints",), Selection(sequences=("S2/Sitting 2",))) == {"S2/Sitting 2"}
-    left = Selection(exclude_subjects=("S1",), exclude_sequences=("S2/Sitting 2",))
-    assert {f.group.subject for f in store.row_groups(("keypoints",), left)} == {"S2", "S3"}
-    assert not left.matches(everything[0].group)
-    assert "S2/Sitting 2" not in store.sequences(("keypoints",), left)
-    assert "S2/Sitting 1" in store.sequences(("keypoints",), left)
     with pytest.raises(UserError, match=r"subjects=\('S12',\).*selects no clip.*has subjects \['S1', 'S2', 'S3'\]"):
         store.row_groups(("keypoints",), Selection(subjects=("S12",)))
     with pytest.raises(UserError, match="no table 'frames'; it has: keypoints, labels"):

@@ -14,9 +14,10 @@ from aign.recipes.lifting import LiftingRecipe, prepare
 from aign.tasks.lifting.observation import Observation
 from aign.training import LocalHooks, fit
 from aign.training.state import Feed
-from tests.training.runs import small
+from tests.training.runs import small, weighted
 
 STEPS = 20
+EVERYTHING = {"bones": 0.01, "chain": 0.1, "joints": 0.1, "picture": 0.1}
 
 
 @dataclass
@@ -47,7 +48,10 @@ class Exact:
 
 
 def recipe() -> LiftingRecipe:
-    return small(steps=STEPS, validate_every=STEPS, log_every=5)
+    """Three frames, every term and critic, and twelve imagined samples beside the 24 unlabelled."""
+    made = weighted(small(steps=STEPS, validate_every=STEPS, log_every=5), **EVERYTHING)
+    task = dataclasses.replace(made.task, lifter=dataclasses.replace(made.task.lifter, frames=3))
+    return dataclasses.replace(made, task=task, imagined_batch=12, imagined_mix=0.5)
 
 
 def train(url: str, hooks: LocalHooks, dtype: torch.dtype) -> None:

@@ -10,6 +10,7 @@ from aign.training.checkpoint import load_state
 from tests.distributed.ranks import STEPS, rank, recipe, train
 
 TOLERANCE = 1e-6
+NETS = {"encode", "pose", "camera", "chain", "joints", "picture"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def largest_gap(a, b):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_two_ranks_equal_one(runs, dtype):
     alone, ours = (tensors(state(runs, dtype, who)) for who in ("alone", "rank0"))
-    assert {name.split("/")[1] for name in alone if name.startswith("nets")} == {"encode", "pose", "camera"}
+    assert {name.split("/")[1] for name in alone if name.startswith("nets")} == NETS
     gap = largest_gap(alone, ours)
     print(f"{dtype}: two ranks and one differ by {gap:.1e} after {STEPS} steps")
     assert gap <= TOLERANCE
@@ -62,7 +63,7 @@ def test_two_ranks_equal_one(runs, dtype):
 def test_it_learned_something_meanwhile(runs, dtype):
     """Or equality would mean nothing."""
     moved = state(runs, dtype, "alone")["optimizers"]
-    for name in ("encode", "pose", "camera"):
+    for name in NETS:
         assert all(entry["step"] == STEPS for entry in moved[name]["state"].values())
         assert max(float(entry["exp_avg"].abs().max()) for entry in moved[name]["state"].values()) > 1e-5
 
@@ -80,10 +81,10 @@ def test_ranks_are_identical(runs, dtype):
 
 def test_ranks_see_halves_of_the_global_batches(runs):
     whole, *halves = (torch.load(runs / "float32" / who / "targets.pt") for who in ("alone", "rank0", "rank1"))
-    labelled, total = recipe().labelled_batch, recipe().labelled_batch + recipe().unlabelled_batch
-    assert whole.shape == (STEPS, total, 17, 2)
-    cut = labelled // 2
-    together = torch.cat((halves[0][:, :cut], halves[1][:, :cut], halves[0][:, cut:], halves[1][:, cut:]), 1)
+    sizes = [recipe().labelled_batch, recipe().unlabelled_batch, recipe().imagined_batch]
+    assert whole.shape == (STEPS, sum(sizes), 17, 2)
+    blocks = zip(*(half.split([size // 2 for size in sizes], dim=1) for half in halves), strict=True)
+    together = torch.cat([torch.cat(block, dim=1) for block in blocks], dim=1)
     assert torch.equal(together, whole)
     assert not torch.equal(halves[0], halves[1])
 

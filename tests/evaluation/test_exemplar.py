@@ -55,7 +55,7 @@ def test_hidden_joints_do_not_vote():
 def test_the_search_equals_a_plain_one():
     there = scene(6)
     bank = people(40).flatten(0, 1).reshape(40, 17, 3)
-    seen, _ = observe(there.kp2d_px, there.conf, there.camera)
+    seen, _ = observe(*there.window, there.camera)
     got = exemplar._nearest(bank[..., :2], seen.kp2d, seen.conf)
     for i in range(6):
         residuals = []
@@ -100,7 +100,7 @@ def test_convention_the_mean_pose_stands_upright_facing_the_camera_whatever_is_s
     joints = mean_pose(bank.float())(
         there.kp2d_px.float(), there.conf.float(), Pinhole(**{n: v.float() for n, v in vars(there.camera).items()})
     )
-    _, rot = observe(there.kp2d_px, there.conf, there.camera)
+    _, rot = observe(*there.window, there.camera)
     virtual = joints.double() @ rot.mT
     torch.testing.assert_close(virtual, (bank.mean(0) @ FACING.double()).expand(5, 17, 3), atol=1e-5, rtol=0)
     left, right, head, nose, thorax = H36M17.index("l_hip", "r_hip", "head_top", "nose", "thorax")

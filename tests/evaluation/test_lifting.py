@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from aign.data.datasets.h36m import h36m_mmpose
 from aign.data.store import Selection, Store
 from aign.evaluation.baselines.exemplar import mean_pose, nearest_pose
 from aign.evaluation.lifting import lifter_method, load_view, measure, metrics
@@ -12,6 +13,8 @@ from aign.framework.errors import UserError
 from aign.geometry.camera import project
 from aign.recipes.lifting import VALIDATION_PROTOCOL, lifting_demo, load_memory
 from aign.tasks.lifting import LifterConfig, build_lifter, lift
+from tests.data.h36m_fixtures import motion_m, write_mmpose
+from tests.evaluation.human36m import committed
 from tests.tasks.scenes import people
 
 SOURCE = Provenance(method="m", data="d", store_hash="s")
@@ -25,7 +28,7 @@ def view(demo_store):
 def test_a_view_is_the_selected_frames_with_their_keys(demo_store, view):
     role = lifting_demo().roles.test
     clips = demo_store.read({"keypoints": ("kp2d_px",), "labels": ("joints_cam_m",)}, role)
-    assert len(view.kp2d_px) == len(view.rows.sequence) == sum(k.num_frames for k in clips.keys)
+    assert len(view.frames) == len(view.rows.sequence) == sum(k.num_frames for k in clips.keys)
     assert set(view.rows.sequence.tolist()) == set(role.sequences)
     assert set(view.rows.camera.tolist()) == {"54138969", "55011271", "58860488", "60457274"}
     assert set(view.rows.action.tolist()) == {"dance_b", "jump", "spinkick", "turn_right", "walk"}
@@ -37,10 +40,10 @@ def test_a_view_is_the_selected_frames_with_their_keys(demo_store, view):
 
 def test_convention_labels_project_onto_the_keypoints_of_their_camera(view):
     """Convention: keypoints, labels and camera of a row belong together, in the pixels of the stored image."""
-    px = project(view.joints_cam_m, view.camera)
-    seen = view.conf > 0
+    px = project(view.joints_cam_m, view.frames.camera)
+    seen = view.frames.conf > 0
     assert seen.double().mean() > 0.9
-    assert (px - view.kp2d_px)[seen].abs().max() < 0.01
+    assert (px - view.frames.kp2d_px)[seen].abs().max() < 0.01
 
 
 def test_without_labels_nothing_is_valid_and_the_labels_are_not_needed(demo_store):
@@ -50,7 +53,7 @@ def test_without_labels_nothing_is_valid_and_the_labels_are_not_needed(demo_stor
     view = load_view(poor, role, labels=False)
     assert not view.valid.any()
     assert (view.joints_cam_m == 0).all()
-    assert torch.equal(view.kp2d_px, load_view(demo_store, role).kp2d_px)
+    assert torch.equal(view.frames.kp2d_px, load_view(demo_store, role).frames.kp2d_px)
     with pytest.raises(UserError, match="no table 'labels'"):
         load_view(poor, role)
 
@@ -90,17 +93,44 @@ def test_a_lifter_as_a_method_is_lift_and_leaves_the_network_as_it_was(view):
     lifter = build_lifter(LifterConfig(components=5, width=16, blocks=1), people(30).float())
     method = lifter_method(lifter, torch.device("cpu"))
     lifter.train()
-    got = method(view.kp2d_px, view.conf, view.camera)
+    got = method(view.frames)
     assert lifter.training
-    torch.testing.assert_close(got, lift(lifter, view.kp2d_px, view.conf, view.camera))
+    torch.testing.assert_close(got, lift(lifter, view.frames))
     assert not got.requires_grad
     lifter.eval()
-    method(view.kp2d_px[:4], view.conf[:4], camera_of(view.camera, 4))
+    method(view.frames.part(slice(0, 4)))
     assert not lifter.training
 
 
-def camera_of(camera, count):
-    return type(camera)(**{name: value[:count] for name, value in vars(camera).items()})
+def test_a_run_of_frames_ends_where_the_next_clip_does_not_follow(demo_store, view):
+    """Clips that were cut from one motion are one run; another camera or motion is another."""
+    run, rows = view.frames.clip, view.rows
+    goes_on = (
+        (rows.sequence[1:] == rows.sequence[:-1])
+        & (rows.camera[1:] == rows.camera[:-1])
+        & (rows.frame[1:] == rows.frame[:-1] + 1)
+    )
+    np.testing.assert_array_equal((run[1:] == run[:-1]).numpy(), goes_on)
+    assert len(run.unique()) == 4 * len(lifting_demo().roles.test.sequences)
+    assert run.bincount().max() > 128, "longer than one clip"
+
+
+def test_rows_of_open_data_have_the_rate_of_the_data_and_no_trial(demo_store, view):
+    assert set(view.rows.fps.tolist()) == set(demo_store.manifest.fps) & {30.0, 60.0, 120.0}
+    assert not view.rows.trial.any()
+
+
+def test_a_list_of_every_fifth_picture_is_counted_whole_where_every_fifth_frame_counts(tmp_path):
+    """mmpose at 10 Hz numbers its frames 0, 1, 2: at 50 Hz they are 0, 5, 10. No protocol of all frames takes them."""
+    sequences = {("S9", "Waiting 1"): (motion_m(31), range(0, 31, 5)), ("S9", "Waiting"): (motion_m(6), range(0, 6, 5))}
+    write_mmpose(tmp_path, sequences, "fps10/h36m_test.npz")
+    view = load_view(committed(h36m_mmpose.plan(tmp_path), str(tmp_path / "store")), None)
+    assert set(view.rows.fps.tolist()) == {10.0}
+    report = measure(lambda _: view.joints_cam_m, view, "hmr-p1", SOURCE)
+    assert report.num_frames == 4 * (7 + 2)
+    assert measure(lambda _: view.joints_cam_m, view, "hmr-p2", SOURCE).num_frames == 7
+    with pytest.raises(UserError, match="got frames at 10 Hz; h36m/s9s11"):
+        measure(lambda _: view.joints_cam_m, view, "vp3d-p1", SOURCE)
 
 
 def test_baselines_run_on_the_store_and_looking_beats_not_looking(demo_store, view):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from aign.data.actions import ACTIONS_13, ACTIONS_15, SHORT_LABELS, canonical_action
+from aign.data.datasets.h36m.h36m_takes import DAMAGED
 from aign.evaluation.protocol import ALIASES, PROTOCOLS, resolve
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17, LSP14
@@ -96,6 +97,8 @@ GOLDEN = {
     "h36m/s9s11/all-cams/50hz/j17/root0": "af292fa3f9f9",
     "h36m/s9s11/all-cams/50hz/j17/root0/similarity": "34aa066497fc",
     "h36m/s9s11/all-cams/50hz/j17/root0/scale": "d53941015271",
+    "h36m/s9s11/all-cams/50hz/j17/root0/no-damaged": "5b3b9e9ab4b3",
+    "h36m/s9s11/all-cams/50hz/j17/root0/similarity/no-damaged": "76e6c309087a",
     "hmr-p1": "1ae2265f17cb",
     "hmr-p2": "c6f91df79f60",
     "spin-p2": "9b986fdd947d",
@@ -138,3 +141,28 @@ def test_limb329_joins_hip_and_shoulder_of_one_side() -> None:
     from aign.evaluation.pose import LIMBS
 
     assert [[H36M17.joints[j] for j in pair] for pair in LIMBS] == [["r_hip", "r_shoulder"], ["l_hip", "l_shoulder"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [
+        ("vp3d-p1", 59 * 4),  # the 236 views of VideoPose3D's log
+        ("vp3d-p2/no-damaged", 56 * 4),
+        ("aign-iccv17-13", 59 * 4),
+        ("hmr-p1", 60 * 4 - 1),
+        ("hmr-p2", 30),
+        ("spin-p2", 60),
+        ("sun-p1", 30 * 4 - 1),
+        ("open-motion/heldout/j17/root0", 0),
+    ],
+)
+def test_how_many_views_of_human36m_count(name: str, views: int) -> None:
+    assert resolve(name).num_views == views
+
+
+def test_only_protocols_of_our_own_leave_damaged_sequences_out() -> None:
+    """No paper of these protocols does; see docs/evaluation.md."""
+    for protocol in PROTOCOLS.values():
+        assert set(DAMAGED) & set(protocol.excluded) == (set(DAMAGED) if protocol.id.endswith("/no-damaged") else set())
+    clean, whole = resolve("vp3d-p1/no-damaged"), resolve("vp3d-p1")
+    assert dataclasses.replace(clean, excluded=whole.excluded).hash == whole.hash, "nothing else differs"

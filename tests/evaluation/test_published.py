@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from aign.data.actions import ACTIONS_13
-from aign.evaluation.published import DETECTED_2D, GROUND_TRUTH_2D, PublishedRow
+from aign.data.datasets.h36m import h36m_fetch, h36m_mmpose, h36m_npz, h36m_official, spin_npz
+from aign.data.sources import SourceOptions, plan
+from aign.data.store import ClipSpan, Manifest, PartRecord, Provenance, RowGroup, Selection, Stage
+from aign.evaluation.protocol import SLIDE_PROTOCOLS, resolve
+from aign.evaluation.published import CANDIDATES, DETECTED_2D, GROUND_TRUTH_2D, PublishedRow, keypoints_of
+from tests.data.h36m_fixtures import motion_m, write_metadata, write_mmpose, write_poses, write_processed, write_spin
+from tests.data.test_h36m_npz import SYMMETRY, save
 
 ROWS = {
     **{("gt", row.method): row for row in GROUND_TRUTH_2D.rows},
@@ -51,3 +57,85 @@ def test_damaged_cells_are_marked() -> None:
 
     assert {key for key, row in ROWS.items() if damaged(row)} == {("gt", "3Dinterpr [33]"), ("det", "Forward2Dto3D")}
     assert all(set(row.damaged) <= set(ACTIONS_13) and row.note for row in ROWS.values() if damaged(row))
+
+
+def test_the_alignments_it_may_have_used_are_computed_by_its_protocols() -> None:
+    assert all(set(CANDIDATES) <= set(resolve(name).alignments) for name in SLIDE_PROTOCOLS)
+
+
+def part(provenance: Provenance, number: int = 0, sequence: str = "S9/Walking") -> PartRecord:
+    span = ClipSpan(camera="54138969", frame_start=0, num_frames=1)
+    group = RowGroup(sequence=sequence, subject="S9", action="Walking", source="s", fps=50.0, clips=(span,))
+    return PartRecord(
+        table="keypoints",
+        part=number,
+        path="p",
+        bytes=0,
+        sha256="0",
+        provenance=provenance,
+        row_groups=(group,),
+        statistics={},
+    )
+
+
+EVERYTHING = Selection()
+
+
+def told(*parts: PartRecord, selection: Selection = EVERYTHING) -> str | None:
+    return keypoints_of(Manifest(skeleton="h36m17", num_joints=17, parts=parts), selection)
+
+
+def made_by(*stages: Stage) -> Provenance:
+    return Provenance(
+        source_hashes=(), stages=stages, skeleton="h36m17", num_joints=17, licence="none", producer="a test"
+    )
+
+
+def named(name: str, **params: str) -> Stage:
+    return Stage(name=name, version="1", params=params)
+
+
+def test_every_loader_of_human36m_says_what_its_keypoints_are(tmp_path) -> None:
+    world = motion_m(6, 3)
+    write_metadata(tmp_path / "metadata.xml")
+    write_poses(tmp_path / "official", "S9", "Walking", world)
+    write_metadata(tmp_path / "official/metadata.xml")
+    write_processed(tmp_path, "S9", "Walking-2", world, range(6))
+    write_mmpose(tmp_path / "mmpose", {("S9", "Walking"): (world, range(6))})
+    write_spin(tmp_path / "spin", {("S9", "Walking"): (world, range(6))}, part=True)
+    jobs = {
+        "official": h36m_official.plan(tmp_path / "official"),
+        "fetch": h36m_fetch.plan(tmp_path),
+        "mmpose": h36m_mmpose.plan(tmp_path / "mmpose"),
+        "spin": spin_npz.plan(tmp_path / "spin"),
+    }
+    for name, (job,) in jobs.items():
+        assert told(part(job.provenance("keypoints"))) == "ground-truth", name
+
+
+def test_videopose3d_s_files_are_projected_or_somebody_s_detections(tmp_path) -> None:
+    save(tmp_path / "data_3d_h36m.npz", positions_3d={"S9": {"Walking": motion_m(6).astype("float32")}})
+    (job,) = h36m_npz.plan(tmp_path)
+    assert told(part(job.provenance("keypoints"))) == "ground-truth"
+    pixels = {"S9": {"Walking": [np.zeros((6, 17, 2), np.float32)] * 4}}
+    for name in ("gt", "cpn_ft_h36m_dbb"):
+        save(tmp_path / f"data_2d_h36m_{name}.npz", positions_2d=pixels, metadata=SYMMETRY)
+    (job,) = h36m_npz.plan(tmp_path, "cpn_ft_h36m_dbb")
+    assert told(part(job.provenance("keypoints"))) == "detected"
+
+
+def test_open_data_and_videos_say_it_too() -> None:
+    assert told(part(plan("demo-motions")[0].provenance("keypoints"))) == "ground-truth"
+    assert told(part(made_by(named("decode"), named("people"), named("crop")))) == "detected"
+    simulated = plan("demo-motions", options=SourceOptions(keypoints="detector"))[0]
+    assert told(part(simulated.provenance("keypoints"))) == "detected"
+    assert told(part(made_by(named("h36m-npz", keypoints="projection"), named("detector-errors")))) == "detected"
+
+
+def test_what_is_not_told_is_not_guessed() -> None:
+    projected, detected = (made_by(named("h36m-npz", keypoints=k)) for k in ("projection", "data_2d_h36m_cpn.npz"))
+    assert told(part(made_by(named("somebody's own")))) is None
+    assert told() is None
+    both = (part(projected), part(detected, 1, "S9/Eating"))
+    assert told(*both) is None
+    assert told(*both, selection=Selection(sequences=("S9/Eating",))) == "detected"

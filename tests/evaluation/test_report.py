@@ -9,7 +9,8 @@ import torch
 
 from aign.data.actions import ACTIONS_15
 from aign.evaluation.protocol import Protocol, resolve
-from aign.evaluation.report import Provenance, Report, Rows, evaluate
+from aign.evaluation.report import Provenance, Report, evaluate
+from aign.evaluation.rows import Rows, selected
 from aign.framework.errors import UserError
 
 WHO = Provenance(method="toy", data="random bodies", store_hash="0123abcd")
@@ -80,6 +81,67 @@ def test_stride_counts_frames_from_zero() -> None:
     report = run([float(i) for i in range(11)], where, dataclasses.replace(OPEN, frame_stride=5))
     assert report.num_frames == 3
     assert report.scores["root"].mean_frames == pytest.approx(5, abs=1e-3)
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(50.0, [0, 5, 10, 15]), (10.0, [0, 1, 2, 3]), (None, [0, 5, 10, 15])])
+def test_the_stride_is_of_frames_at_50_hz(fps, frames) -> None:
+    """A list of every 5th picture numbers them 0, 1, 2: they are frames 0, 5, 10 of Human3.6M, and all count."""
+    numbers = np.arange(16) if fps != 10 else np.arange(4)
+    where = rows(["Walking"] * len(numbers), frame=numbers, fps=None if fps is None else np.full(len(numbers), fps))
+    keep = selected(where, resolve("hmr-p1"))
+    assert numbers[keep].tolist() == frames
+
+
+def test_lists_of_other_rates_mix_with_videos() -> None:
+    fifth = rows(["Walking"] * 3, frame=np.array([1, 5, 4]), fps=np.array([10.0, 50.0, 50.0]))
+    assert selected(fifth, resolve("hmr-p1")).tolist() == [True, True, False]
+    sparse = rows(["Walking"] * 3, frame=np.array([1, 64, 32]), fps=np.array([50 / 64, 50.0, 50.0]))
+    assert selected(sparse, resolve("sun-p2")).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("fps", "protocol", "said"),
+    [
+        (30.0, "hmr-p1", "got frames at 30 Hz; hmr-p1 counts every 5th frame at 50 Hz"),
+        (25.0, "hmr-p1", "got frames at 25 Hz"),  # half of the frames that count are not there
+        (10.0, "vp3d-p1", "counts every frame at 50 Hz, so 50 Hz is needed$"),
+        (10.0, "sun-p2", "or 50 over a divisor of 64"),
+        (100.0, "vp3d-p1", "got frames at 100 Hz"),
+    ],
+)
+def test_rates_that_lack_frames_of_the_protocol_are_refused(fps, protocol, said) -> None:
+    where = rows(["Walking"] * 3, frame=np.arange(3), fps=np.full(3, fps))
+    with pytest.raises(UserError, match=said):
+        selected(where, resolve(protocol))
+    ignored = dataclasses.replace(where, subject=np.array(["S1", "S1", "S9"]), fps=np.array([fps, fps, 50.0]))
+    assert selected(ignored, resolve(protocol)).tolist() == [False, False, protocol == "vp3d-p1"]
+
+
+def test_open_data_have_the_rate_that_they_have() -> None:
+    where = rows(["dance"] * 3, frame=np.arange(3), fps=np.full(3, 30.0))
+    assert selected(where, resolve("open-motion/heldout/j17/root0")).all()
+
+
+def test_a_trial_that_is_not_known_is_an_error_where_trials_count() -> None:
+    where = rows(["Walking"] * 2, camera=np.array(["60457274"] * 2), trial=np.array([1, 0]))
+    named = dataclasses.replace(where, sequence=np.array(["S9/Walking 1", "S9/Walking 7"]))
+    with pytest.raises(UserError, match=r"1 sequences whose trial is not known, the first is 'S9/Walking 7'"):
+        selected(named, resolve("hmr-p2"))
+    assert selected(named, resolve("spin-p2")).all()
+
+
+def test_poses_of_damaged_sequences_are_counted_and_told() -> None:
+    names = np.array(["S9/Greeting", "S9/Greeting 1", "S9/Waiting 1", "S9/Greeting"])
+    where = rows(["Greeting", "Greeting", "Waiting", "Greeting"], sequence=names)
+    assert run([1.0] * 4, where, resolve("vp3d-p1")).damaged == {"S9/Greeting": 2, "S9/Waiting 1": 1}
+    clean = run([1.0] * 4, where, resolve("vp3d-p1/no-damaged"))
+    assert (clean.num_frames, clean.damaged) == (1, {})
+
+
+def test_reports_written_before_damaged_sequences_were_told_are_read() -> None:
+    fields = json.loads(run([10.0], rows(["Walking"])).to_json())
+    del fields["damaged"]
+    assert Report.from_json(json.dumps(fields)).damaged == {}
 
 
 def test_subjects_cameras_trials_select() -> None:

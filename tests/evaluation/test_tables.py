@@ -1,5 +1,8 @@
-"""Tables in three forms: what stands where, and that nothing is passed off as something else."""
+"""Tables in all their forms: what stands where, and that nothing is passed off as something else."""
 
+import csv
+import dataclasses
+import io
 from html.parser import HTMLParser
 
 import pytest
@@ -7,15 +10,24 @@ import pytest
 from aign.data.actions import ACTIONS_13, ACTIONS_15
 from aign.evaluation.published import DETECTED_2D, GROUND_TRUTH_2D
 from aign.evaluation.report import Report, Scores
-from aign.evaluation.tables import error_table, render_html, render_markdown, render_rich, render_text
+from aign.evaluation.tables import (
+    error_table,
+    render_csv,
+    render_html,
+    render_markdown,
+    render_rich,
+    render_text,
+    slide_table,
+)
 from aign.framework.errors import UserError
 
 
 def report(method: str, base: float, actions: tuple[str, ...], columns: tuple[str, ...] = ACTIONS_13) -> Report:
     per_action = {a: base + i for i, a in enumerate(actions)}
     mean = sum(per_action.values()) / len(per_action)
-    full = mean if set(ACTIONS_13) <= set(actions) else None
-    scores = Scores(per_action=per_action, mean_actions=mean, mean_frames=mean + 1, mean_13=full, mean_15=None)
+    of_13 = mean if set(ACTIONS_13) <= set(actions) else None
+    of_15 = mean if set(ACTIONS_15) <= set(actions) else None
+    scores = Scores(per_action=per_action, mean_actions=mean, mean_frames=mean + 1, mean_13=of_13, mean_15=of_15)
     return Report(
         method=method,
         data="toy <bodies>",
@@ -74,11 +86,11 @@ def test_text_rows() -> None:
     head = next(line for line in lines if "Dir" in line.split())
     assert head.split() == [
         *("Dir", "Disc", "Eat", "Greet", "Phone", "Photo", "Pose", "Purch", "Sit", "SitD", "Smoke", "Wait", "Walk"),
-        *("Avg/act", "Avg/frm"),
+        *("Avg/act", "Avg", "13", "Avg", "15", "Avg/frm"),
     ]
     ours, theirs = (line.split() for line in lines if line.startswith("AIGN "))
-    assert ours == ["AIGN", *(f"{50 + i}.0" for i in range(12)), "-", "55.5", "56.5"]
-    assert theirs[-3:] == ["78.6", "97.2", "-"]
+    assert ours == ["AIGN", *(f"{50 + i}.0" for i in range(12)), "-", "55.5", "-", "-", "56.5"]
+    assert theirs[-5:] == ["78.6", "-", "98.5", "97.2", "-"]
     assert len({len(line) for line in lines if line.startswith(("AIGN ", "Mean pose "))}) == 1
 
 
@@ -113,8 +125,8 @@ def test_html_is_balanced_escaped_and_complete() -> None:
     assert "toy &lt;bodies&gt;" in text
     assert "<script" not in text
     assert "http" not in text
-    assert ["AIGN", *(f"{50 + i}.0" for i in range(12)), "-", "55.5", "56.5"] in parser.rows
-    assert {len(row) for row in parser.rows} == {1, 16}
+    assert ["AIGN", *(f"{50 + i}.0" for i in range(12)), "-", "55.5", "-", "-", "56.5"] in parser.rows
+    assert {len(row) for row in parser.rows} == {1, 18}
 
 
 def test_open_data_get_a_block_of_their_own() -> None:
@@ -124,18 +136,73 @@ def test_open_data_get_a_block_of_their_own() -> None:
     assert len(error_table([ours]).blocks) == 1
 
 
-def test_fifteen_columns_keep_the_paper_order_with_dashes_for_the_slide() -> None:
-    ours = report("AIGN", 40.0, ACTIONS_15, columns=ACTIONS_15)
+def test_the_slide_comes_first_then_what_it_did_not_print() -> None:
+    """13 columns in the slide's order, WalkDog and WalkTogether, both means and the frames' mean."""
+    ours = report("AIGN", 40.0, ACTIONS_15, columns=ACTIONS_13)
     (block,) = error_table([ours], published=GROUND_TRUTH_2D).blocks
-    assert block.heads[12:15] == ("WalkD", "Walk", "WalkT")
+    assert block.heads[:2] == ("Dir", "Disc")
+    assert block.heads[12:] == ("Walk", "WalkD", "WalkT", "Avg 13", "Avg 15", "Avg/frm")
+    assert block.sections[0].lines[0].values[12:15] == (53.0, 52.0, 54.0)
     published = block.sections[1].lines[-1]
     assert published.method == "AIGN"
-    assert published.values[12:15] == (None, 57.0, None)
+    assert published.values[12:] == (57.0, None, None, pytest.approx(79.607692), 79.0, None)
+
+
+def test_without_the_slide_fifteen_columns_keep_the_order_of_the_papers() -> None:
+    (block,) = error_table([report("AIGN", 40.0, ACTIONS_15, columns=ACTIONS_15)]).blocks
+    assert block.heads[12:] == ("WalkD", "Walk", "WalkT", "Avg 13", "Avg 15", "Avg/frm")
+
+
+def test_the_slide_table_has_a_block_for_each_alignment_it_may_have_used() -> None:
+    """Ours differ by block; the slide's rows stand in each, since which alignment they have is not known."""
+    ours = report("AIGN", 40.0, ACTIONS_15)
+    scores = {n: dataclasses.replace(ours.scores["root"], mean_13=v) for n, v in (("root", 3.0), ("similarity", 1.0))}
+    limb = dataclasses.replace(ours.scores["root"], mean_13=2.0)
+    table = slide_table([dataclasses.replace(ours, scores={**scores, "limb329": limb})], GROUND_TRUTH_2D)
+    assert [block.caption.split(" (")[0] for block in table.blocks] == ["PA-MPJPE", "Limb-329 MPJPE", "MPJPE"]
+    column = table.blocks[0].heads.index("Avg 13")
+    assert [block.sections[0].lines[0].values[column] for block in table.blocks] == [1.0, 2.0, 3.0]
+    assert all(len(block.sections[1].lines) == 4 for block in table.blocks)
+    for text in (render_text(table, width=200), render_markdown(table)):
+        assert (
+            text.index("PA-MPJPE (") < text.index("Limb-329 MPJPE (") < text.index("roots put together, nothing else")
+        )
+        assert text.count("published: ") == 3
+    parser = Cells()
+    parser.feed(render_html(table))
+    assert parser.open == []
+    with pytest.raises(UserError, match="limb329"):
+        slide_table([ours])
+
+
+def test_csv_holds_every_row_of_every_block_and_empty_cells_for_what_is_not_there() -> None:
+    limb = {"limb329": REPORTS[0].scores["root"]}
+    reports = [dataclasses.replace(r, scores={**r.scores, **limb}) for r in REPORTS]
+    rows = list(csv.DictReader(io.StringIO(render_csv(slide_table(reports, DETECTED_2D)))))
+    assert len(rows) == 3 * (2 + 3)
+    first, last = rows[0], rows[-1]
+    assert (first["method"], first["Dir"], first["Walk"], first["Avg 15"]) == ("AIGN", "50.000", "", "")
+    assert first["error"].startswith("PA-MPJPE (")
+    assert first["source"].startswith("measured here: toy <bodies>; protocol aign-iccv17-13")
+    assert (last["method"], last["Dir"], last["Avg 13"], last["Avg 15"]) == ("AIGN", "77.600", "98.523", "97.200")
+    assert last["source"].startswith("published: Human3.6M")
+
+
+def test_csv_of_blocks_with_other_columns_has_the_columns_of_all() -> None:
+    table = error_table([report("AIGN", 40.0, ("kick", "roll"), columns=("kick", "roll"))], published=GROUND_TRUTH_2D)
+    rows = list(csv.DictReader(io.StringIO(render_csv(table))))
+    assert (rows[0]["kick"], rows[0]["Dir"], rows[-1]["kick"], rows[-1]["Dir"]) == ("40.000", "", "", "53.700")
+
+
+def test_damaged_sequences_that_were_counted_are_named_once() -> None:
+    reports = [dataclasses.replace(r, damaged={"S9/Greeting": 12, "S9/Waiting 1": 3}) for r in REPORTS]
+    text = render_markdown(error_table(reports))
+    assert text.count("S9/Greeting (12 poses), S9/Waiting 1 (3 poses)") == 1
+    assert "/no-damaged" in text
+    assert "shifted" not in render_markdown(error_table(REPORTS))
 
 
 def test_reports_of_other_stores_are_not_in_one_section() -> None:
-    import dataclasses
-
     other = dataclasses.replace(REPORTS[1], store_hash="beef")
     assert len(error_table([REPORTS[0], other]).blocks[0].sections) == 2
     assert len(error_table(REPORTS).blocks[0].sections) == 1

@@ -14,7 +14,7 @@ def toy(weights=None, game=None):
     """Explain y = 2 z by z, with z close to a memory of ones."""
     torch.manual_seed(0)
     weights = {"fit": 1.0, "prior": 0.1} if weights is None else weights
-    critic = Critic(view=lambda z: z, net=Score(), memory=Memory(torch.ones(7, 3)), game=game or LeastSquares())
+    critic = Critic(view=lambda z, _: z, net=Score(), memory=Memory(torch.ones(7, 3)), game=game or LeastSquares())
     return Aign(
         encode=nn.Linear(3, 3),
         render=lambda z, _: 2 * z,
@@ -43,7 +43,7 @@ def test_losses_are_per_sample_and_total_is_the_weighted_sum(game):
 
 def test_critic_losses_do_not_reach_the_generator():
     aign, x = toy(), torch.randn(5, 3)
-    sum(aign.critic_losses(aign.encode(x)).values()).backward()
+    sum(aign.critic_losses(x, aign.encode(x)).values()).backward()
     assert all(p.grad is None for p in aign.encode.parameters())
     assert all(p.grad is not None for p in aign.critics["prior"].net.parameters())
 
@@ -53,7 +53,7 @@ def test_weight_zero_is_not_evaluated_and_still_trains(off):
     aign, x = toy({"fit": 1.0, "prior": 1.0} | {off: 0.0}), torch.randn(5, 3)
     losses = aign.generator_losses(x, aign.encode(x))
     assert off not in losses
-    assert off not in aign.critic_losses(aign.encode(x))
+    assert off not in aign.critic_losses(x, aign.encode(x))
     aign.total(losses).backward()
     assert aign.encode.weight.grad.abs().sum() > 0
 

@@ -2,15 +2,17 @@
 
 import json
 import tempfile
+from pathlib import Path
 
 from tests.conftest import build_demo_store
-from tests.golden.runs import families, losses, path
+from tests.golden.runs import build_human36m_store, families, losses, path, store_of
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = build_demo_store(f"{folder}/store")
+        demo, human36m = build_demo_store(f"{folder}/store"), build_human36m_store(Path(folder) / "human36m")
         for name, made in families().items():
+            store = store_of(name, demo, human36m)
             rounded = {key: [float(f"{v:.7g}") for v in values] for key, values in losses(made, store).items()}
             path(name).write_text(json.dumps(rounded, indent=1) + "\n")
             print(path(name))

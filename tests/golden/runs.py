@@ -1,4 +1,4 @@
-"""The runs whose first 20 losses are kept: every family of lifting recipes, on the store of the embedded motions."""
+"""The runs whose first 20 losses are kept: every family of lifting recipes, on stores that anybody can make."""
 
 import json
 import tempfile
@@ -10,22 +10,52 @@ import torch
 from aign.data.store import Store
 from aign.recipes import recipe
 from aign.recipes.lifting import LiftingRecipe, prepare
+from aign.recipes.lifting_tables import best
 from aign.training import LocalHooks, fit
+from tests.evaluation.human36m import human36m_store
 
 STEPS = 20
 FOLDER = Path(__file__).parent
+HUMAN36M = "lifting-h36m"
+_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
+_SEQUENCES = ("Directions 1", "Walking 1", "Walking")
 
 
 def _direct() -> LiftingRecipe:
     base = recipe("lifting-demo")
-    task = replace(base.task, lifter=replace(base.task.lifter, kind="direct"), game="non-saturating")
+    task = replace(base.task, lifter=replace(base.task.lifter, head="direct"), game="non-saturating")
     return replace(base, name="lifting-demo-direct-non-saturating", task=task)
 
 
+def _everything() -> LiftingRecipe:
+    """Nine frames, imagined samples with others' arms, every term and critic."""
+    base = best(recipe("lifting-demo"))
+    weights = {**base.task.weights, "chain": 0.1, "joints": 0.1, "picture": 0.1}
+    task = replace(base.task, weights=weights, lifter=replace(base.task.lifter, width=64), critic_width=64)
+    return replace(base, name="lifting-demo-everything", task=task)
+
+
+def _human36m() -> LiftingRecipe:
+    """The recipe as it is, with smaller networks."""
+    base = recipe(HUMAN36M)
+    task = replace(base.task, lifter=replace(base.task.lifter, width=64), critic_width=64)
+    return replace(base, task=task)
+
+
 def families() -> dict[str, LiftingRecipe]:
-    """By name; lifting-h36m is the same code with other roles, and Human3.6M cannot be had here."""
+    """By name."""
     named = [recipe(n) for n in ("lifting-demo", "lifting-demo-forward", "lifting-demo-interpreter")]
-    return {made.name: made for made in (*named, _direct())}
+    return {made.name: made for made in (*named, _direct(), _everything(), _human36m())}
+
+
+def build_human36m_store(folder: Path) -> Store:
+    """Random bodies that walk about under the names of Human3.6M's subjects and sequences, in its layout."""
+    return human36m_store(folder, {subject: dict.fromkeys(_SEQUENCES, 64) for subject in _SUBJECTS})
+
+
+def store_of(name: str, demo: Store, human36m: Store) -> Store:
+    """The store a family is trained on."""
+    return human36m if name == HUMAN36M else demo
 
 
 def path(name: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from aign.tasks.lifting import observation
-from tests.golden.runs import STEPS, families, losses, path
+from tests.golden.runs import STEPS, build_human36m_store, families, losses, path, store_of
 
 RELATIVE, ABSOLUTE = 2e-3, 1e-5
 RUNS = families()
@@ -29,9 +29,14 @@ def compare(got, want):
         )
 
 
+@pytest.fixture(scope="module")
+def human36m(tmp_path_factory):
+    return build_human36m_store(tmp_path_factory.mktemp("human36m"))
+
+
 @pytest.mark.parametrize("name", list(RUNS))
-def test_first_losses_are_golden(demo_store, name):
-    compare(losses(RUNS[name], demo_store), json.loads(path(name).read_text()))
+def test_first_losses_are_golden(demo_store, human36m, name):
+    compare(losses(RUNS[name], store_of(name, demo_store, human36m)), json.loads(path(name).read_text()))
 
 
 def test_no_golden_is_left_over():

@@ -7,20 +7,34 @@ from aign.geometry.camera import Pinhole
 from aign.inference.package import ModelCard, save_package
 from aign.inference.predictor import MIN_CONFIDENCE, MIN_SEEN, LiftingPredictor, sees_person
 from aign.tasks.lifting import LifterConfig, build_lifter, lift
+from aign.tasks.lifting.frames import Frames
 
 N = 5
 
 
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory):
+def packaged(folder, frames):
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("predictor") / "package"
-    config = LifterConfig(components=5, width=32, blocks=1)
+    config = LifterConfig(components=5, width=32, blocks=1, frames=frames)
     card = ModelCard(
         lifter=config, recipe="r", store_hash="s", sequences={}, licences=("MIT",), protocol="p", metrics={}
     )
     save_package(folder, build_lifter(config, 0.3 * torch.randn(50, 17, 3)), card)
     return LiftingPredictor.of(folder)
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    return packaged(tmp_path_factory.mktemp("predictor") / "package", 1)
+
+
+@pytest.fixture(scope="module")
+def temporal(tmp_path_factory):
+    return packaged(tmp_path_factory.mktemp("temporal") / "package", 3)
+
+
+@pytest.fixture(params=["predictor", "temporal"])
+def either(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -34,14 +48,18 @@ def inputs():
     }
 
 
-def test_is_lift(predictor, inputs):
-    given = [torch.from_numpy(inputs[k]) for k in ("kp2d_px", "kp2d_conf", "intrinsics_px", "distortion")]
-    expected = lift(predictor.lifter, given[0], given[1], Pinhole.of(given[2], given[3])).numpy()
-    joints = predictor.predict(**inputs)
+def test_is_lift(either, inputs):
+    kp, conf, intrinsics, bend = (
+        torch.from_numpy(inputs[k]) for k in ("kp2d_px", "kp2d_conf", "intrinsics_px", "distortion")
+    )
+    clip = torch.zeros(N, dtype=torch.int64)
+    frames = Frames(kp2d_px=kp, conf=conf, camera=Pinhole.of(intrinsics, bend), clip=clip)
+    expected = lift(either.lifter, frames).numpy()
+    joints = either.predict(**inputs)
     assert (joints.dtype, joints.shape) == (np.float32, (N, 17, 3))
     assert np.isfinite(joints).all()
     np.testing.assert_array_equal(joints, expected)
-    assert not np.allclose(joints, predictor.predict(**{**inputs, "distortion": None})), "the distortion counts"
+    assert not np.allclose(joints, either.predict(**{**inputs, "distortion": None})), "the distortion counts"
 
 
 def test_convention_joints_are_in_the_camera_in_front_of_it_on_the_keypoints_rays(predictor, inputs):
@@ -58,10 +76,59 @@ def test_frames_are_independent(predictor, inputs):
     np.testing.assert_allclose(predictor.predict(**inputs)[2:3], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_float64_and_empty_input(predictor, inputs):
+def test_a_temporal_lifter_takes_the_frames_as_one_clip_in_order(temporal, inputs):
+    """Each frame is lifted from itself and one before and after it; the ends stand in for what lies beyond."""
+    joints = temporal.predict(**inputs)
+    for i in range(N):
+        around = np.clip([i - 1, i, i + 1], 0, N - 1)
+        window = temporal.predict(**{k: v[around] for k, v in inputs.items()})
+        np.testing.assert_allclose(joints[i], window[1], rtol=1e-5, atol=1e-6)
+    alone = temporal.predict(**{k: v[2:3] for k, v in inputs.items()})
+    assert not np.allclose(joints[2], alone[0], atol=1e-4), "or the neighbours would not have mattered"
+    backwards = temporal.predict(**{k: v[::-1] for k, v in inputs.items()})[::-1]
+    assert not np.allclose(joints, backwards, atol=1e-4), "and their order"
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_a_temporal_lifter_does_not_look_from_one_clip_into_another(temporal, inputs, kind):
+    joints = temporal.predict(**inputs, clip=np.array([7, 7, 3, 3, 3]).astype(kind))
+    parts = [temporal.predict(**{k: v[part] for k, v in inputs.items()}) for part in (slice(0, 2), slice(2, 5))]
+    np.testing.assert_allclose(joints, np.concatenate(parts), rtol=1e-5, atol=1e-6)
+    whole = temporal.predict(**inputs)
+    assert not np.allclose(joints, whole, atol=1e-4), "or the clips would not have mattered"
+    np.testing.assert_array_equal(whole, temporal.predict(**inputs, clip=np.full(N, 4)))
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (np.zeros(N), r"clip must be integers \[n\] with n = 5; got float64 \[5\]"),
+        (np.zeros(N, bool), "got bool"),
+        (np.zeros(N - 1, int), r"got int64 \[4\]"),
+        (np.zeros((N, 1), int), r"got int64 \[5, 1\]"),
+        (np.array([2, 2, 1, 2, 2]), "frames of a clip must stand together; got clip 2 again in frame 3"),
+    ],
+)
+def test_clips_that_are_none_are_refused(either, inputs, clip, message):
+    with pytest.raises(UserError, match=message) as refused:
+        either.predict(**inputs, clip=clip)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unseen_frame_of_a_clip_is_nan_and_does_not_reach_its_neighbours_positions(temporal, inputs):
+    inputs["kp2d_conf"][2] = 0
+    one = temporal.predict(**inputs)
+    inputs["kp2d_px"][2] = -1e5
+    np.testing.assert_array_equal(temporal.predict(**inputs), one)
+    assert np.isnan(one[2]).all()
+    assert np.isfinite(one[[0, 1, 3, 4]]).all()
+
+
+def test_float64_and_empty_input(either, inputs):
     double = {k: v.astype(np.float64) for k, v in inputs.items()}
-    np.testing.assert_array_equal(predictor.predict(**double), predictor.predict(**inputs))
-    assert predictor.predict(**{k: v[:0] for k, v in inputs.items()}).shape == (0, 17, 3)
+    np.testing.assert_array_equal(either.predict(**double), either.predict(**inputs))
+    assert either.predict(**{k: v[:0] for k, v in inputs.items()}).shape == (0, 17, 3)
+    assert either.predict(**{k: v[:0] for k, v in inputs.items()}, clip=np.zeros(0, int)).shape == (0, 17, 3)
 
 
 def test_arguments_are_not_changed(predictor, inputs):

@@ -92,11 +92,15 @@ def test_other_joint_sets_are_converted(tmp_path):
 
 
 def test_lifting_asks_the_model_once_and_gives_each_view_its_own(recorded):
-    views = [edited(v, kp2d_px=v.kp2d_px[: 20 + i], conf=v.conf[: 20 + i]) for i, v in enumerate(recorded.views[:3])]
-    calls = []
+    views = [
+        edited(v, kp2d_px=v.kp2d_px[: 20 + i], conf=v.conf[: 20 + i], number=v.number[: 20 + i])
+        for i, v in enumerate(recorded.views[:3])
+    ]
+    calls, clips = [], []
 
-    def predict(kp2d, conf, intrinsics):
+    def predict(kp2d, conf, intrinsics, /, *, clip):
         calls.append((kp2d.shape, conf.shape, intrinsics.shape))
+        clips.extend(clip.tolist())
         out = np.zeros((len(kp2d), 17, 3), np.float32)
         out[..., :2] = kp2d
         out[..., 2] = intrinsics[:, :1]
@@ -104,15 +108,31 @@ def test_lifting_asks_the_model_once_and_gives_each_view_its_own(recorded):
 
     lifted = lift_views(views, predict)
     assert calls == [((63, 17, 2), (63, 17), (63, 4))]
+    assert clips == [0] * 20 + [1] * 21 + [2] * 22
     for view, joints in zip(views, lifted, strict=True):
         np.testing.assert_array_equal(joints[..., :2], lifter_input(view)[0])
         assert (joints[..., 2] == view.pinhole.focal_px[0].float().numpy()).all()
 
 
+def test_frames_round_a_gap_are_not_of_one_clip(recorded):
+    whole = recorded.views[0]
+    assert whole.number.tolist() == list(range(FRAMES)), "and clips of the store are put together"
+    kept = np.r_[0:20, 25:60]
+    gappy = edited(whole, kp2d_px=whole.kp2d_px[kept], conf=whole.conf[kept], number=whole.number[kept])
+    given = []
+
+    def predict(kp2d, conf, intrinsics, /, *, clip):
+        given.append(clip)
+        return np.zeros((len(kp2d), 17, 3), np.float32)
+
+    lift_views([gappy, whole], predict)
+    assert given[0].tolist() == [0] * 20 + [1] * 35 + [2] * FRAMES
+
+
 def test_a_view_in_which_nobody_is_lifted_is_named(recorded):
     views = recorded.views[:2]
 
-    def blind(kp2d, conf, intrinsics):
+    def blind(kp2d, conf, intrinsics, /, *, clip):
         joints = np.zeros((len(kp2d), 17, 3), np.float32)
         joints[FRAMES:] = np.nan
         joints[:5] = np.nan
@@ -142,6 +162,7 @@ def test_the_overlay_is_a_video_of_every_frame(recorded, tmp_path):
         pictures=recorded.views[0].pictures[:12],
         kp2d_px=recorded.views[0].kp2d_px[:12],
         conf=recorded.views[0].conf[:12],
+        number=recorded.views[0].number[:12],
     )
     joints = truth(recorded, 0)[:12]
     joints[4] = np.nan

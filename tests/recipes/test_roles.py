@@ -15,7 +15,11 @@ from aign.training import LocalHooks
 from tests.data.store_samples import memory_pose, provenance
 from tests.training.runs import small, train
 
-ROLES = [f.name for f in dataclasses.fields(Roles)]
+ROLES = [f.name for f in dataclasses.fields(Roles) if f.name not in ("regime", "apart")]
+
+
+def selections(roles):
+    return {name: vars(roles)[name] for name in ROLES}
 
 
 def sequences(selection):
@@ -27,12 +31,12 @@ def test_the_demos_roles_share_nothing_and_use_every_clip(demo_store):
     for a, b in itertools.combinations(ROLES, 2):
         assert not found[a] & found[b], f"{a} and {b}"
     assert set().union(*found.values()) == demo_store.sequences(("keypoints",))
-    for name, role in vars(lifting_demo().roles).items():
+    for name, role in selections(lifting_demo().roles).items():
         assert found[name] == sequences(role), "every named clip is there"
 
 
 def test_human36ms_roles_share_no_subject():
-    subjects = [set(role.subjects) for role in vars(lifting_h36m().roles).values()]
+    subjects = [set(role.subjects) for role in selections(lifting_h36m().roles).values()]
     assert sum(map(len, subjects)) == len(set().union(*subjects))
     assert set(lifting_h36m().roles.test.subjects) == {"S9", "S11"}
 
@@ -47,6 +51,13 @@ def test_roles_that_share_a_sequence_are_refused_by_name(demo_store, one, other)
     assert shared in str(refused.value)
     assert one in str(refused.value)
     assert other in str(refused.value)
+
+
+def test_subjects_must_be_apart_unless_a_recipe_says_that_sequences_are_enough(demo_store):
+    """The demo's clips are all of one subject."""
+    roles = lifting_demo().roles
+    with pytest.raises(UserError, match="memory and labelled share subjects demo"):
+        check_roles(demo_store, dataclasses.replace(roles, apart="subjects"))
 
 
 def test_a_training_with_shared_roles_does_not_start(demo_store, tmp_path):
@@ -109,7 +120,7 @@ def test_unlabelled_samples_come_without_labels_and_labelled_with(demo_store, tm
     training = prepare(recipe, demo_store, LocalHooks(tmp_path))
     for _ in range(3):
         batch = training.feed.next()
-        assert batch.conf.shape == (40, 17)
+        assert batch.conf.shape == (40, 1, 17)
         assert (batch.joints_weight[:16] == 1).all()
         assert (batch.joints_m[:16].norm(dim=-1).amax(1) > 0.3).all()
         assert (batch.joints_weight[16:] == 0).all()

@@ -1,6 +1,7 @@
 """People in front of cameras, exactly known: float64, Human3.6M's lens, everybody in view."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from aign.geometry.rotation import from_axis_angle
 from aign.geometry.skeleton import H36M17
 from aign.geometry.torso import canonical
 from aign.tasks.lifting.factors import PoseFactors
+from aign.tasks.lifting.frames import Frames, neighbours
 from aign.tasks.lifting.observation import Observation, labelled, observe
 
 DOUBLE = torch.float64
@@ -23,24 +25,37 @@ class Scene:
     kp2d_px: Tensor
     conf: Tensor
     camera: Pinhole
+    clip: Tensor
+
+    @property
+    def window(self) -> tuple[Tensor, Tensor]:
+        """Keypoints and confidences, each frame alone."""
+        return self.windows(1)
+
+    def windows(self, count: int) -> tuple[Tensor, Tensor]:
+        """Keypoints and confidences of `count` frames round each frame."""
+        index = neighbours(self.clip, count // 2)
+        return self.kp2d_px[index], self.conf[index]
+
+    @property
+    def frames(self) -> Frames:
+        """What a method is given."""
+        return Frames(kp2d_px=self.kp2d_px, conf=self.conf, camera=self.camera, clip=self.clip)
 
     def part(self, rows: slice) -> "Scene":
         return Scene(
             joints_cam_m=self.joints_cam_m[rows],
             kp2d_px=self.kp2d_px[rows],
             conf=self.conf[rows],
-            camera=lens(self.camera, rows),
+            camera=self.camera.part(rows),
+            clip=self.clip[rows],
         )
 
-    def observed(self, valid: Tensor | None = None) -> Observation:
+    def observed(self, valid: Tensor | None = None, count: int = 1) -> Observation:
         """With labels."""
-        seen, rot = observe(self.kp2d_px, self.conf, self.camera)
+        seen, rot = observe(*self.windows(count), self.camera)
         everything = torch.ones(self.conf.shape, dtype=torch.bool)
         return labelled(seen, rot, self.joints_cam_m, everything if valid is None else valid)
-
-
-def lens(camera: Pinhole, rows: slice) -> Pinhole:
-    return Pinhole(focal_px=camera.focal_px[rows], centre_px=camera.centre_px[rows], distortion=camera.distortion[rows])
 
 
 REST = torch.tensor(
@@ -74,28 +89,49 @@ def scene(count: int = 6, seed: int = 0, distortion: bool = True) -> Scene:
         torch.tensor([c.distortion for c in which], dtype=DOUBLE) * (1.0 if distortion else 0.0),
     )
     conf = 0.2 + 0.8 * torch.rand(count, 17, generator=generator, dtype=DOUBLE)
-    return Scene(joints_cam_m=joints, kp2d_px=project(joints, camera), conf=conf, camera=camera)
+    clip = torch.zeros(count, dtype=torch.int64)
+    return Scene(joints_cam_m=joints, kp2d_px=project(joints, camera), conf=conf, camera=camera, clip=clip)
+
+
+def film(lengths: Sequence[int], seed: int = 0, distortion: bool = True) -> Scene:
+    """Clips of people who move a little from frame to frame, each before one of Human3.6M's cameras."""
+    first = scene(len(lengths), seed, distortion)
+    generator = torch.Generator().manual_seed(seed + 200)
+    clip = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    steps = torch.arange(len(clip)) - torch.cumsum(torch.tensor([0, *lengths]), 0)[clip]
+    speed = 0.01 * torch.randn(len(lengths), 17, 3, generator=generator, dtype=DOUBLE)
+    joints = first.joints_cam_m[clip] + speed[clip] * steps[:, None, None]
+    camera = first.camera.part(clip)
+    conf = 0.2 + 0.8 * torch.rand(len(clip), 17, generator=generator, dtype=DOUBLE)
+    return Scene(joints_cam_m=joints, kp2d_px=project(joints, camera), conf=conf, camera=camera, clip=clip)
 
 
 def mirrored(there: Scene) -> Scene:
     """The scene really seen in a mirror: x of world and image negated, left and right swapped; needs no distortion."""
     order = list(H36M17.mirrored)
     joints = there.joints_cam_m[:, order] * joints_sign()
-    camera = Pinhole(
-        focal_px=there.camera.focal_px, centre_px=there.camera.centre_px, distortion=there.camera.distortion
-    )
-    return Scene(joints_cam_m=joints, kp2d_px=project(joints, camera), conf=there.conf[:, order], camera=camera)
+    return replace(there, joints_cam_m=joints, kp2d_px=project(joints, there.camera), conf=there.conf[:, order])
 
 
 def joints_sign() -> Tensor:
     return torch.tensor(MIRROR, dtype=DOUBLE)
 
 
+def same(a: Observation, b: Observation, tolerance: float = 0.0, but: tuple[str, ...] = ()) -> None:
+    """Equal in every field but some."""
+    for name, value in vars(a).items():
+        if name not in but:
+            torch.testing.assert_close(
+                value, vars(b)[name], atol=tolerance, rtol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
 class Oracle(torch.nn.Module):
     """A lifter that knows the answer of every frame, in order."""
 
-    def __init__(self, joints_cam_m: Tensor, rot_cam_to_virtual: Tensor) -> None:
+    def __init__(self, joints_cam_m: Tensor, rot_cam_to_virtual: Tensor, frames: int = 1) -> None:
         super().__init__()
+        self.frames = frames
         self.virtual_m, self.done = joints_cam_m @ rot_cam_to_virtual.mT, 0
 
     def forward(self, seen: Observation) -> PoseFactors:

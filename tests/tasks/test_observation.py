@@ -17,18 +17,13 @@ from aign.tasks.lifting.observation import (
     mirror,
     observe,
 )
-from tests.tasks.scenes import DOUBLE, mirrored, scene
+from tests.tasks.scenes import DOUBLE, film, mirrored, same, scene
 
 STILL = Augmentation(flip=0.0, drop=0.0, noise=0.0, roll_deg=0.0)
 
 
-def same(a, b, tolerance=0.0):
-    for name, value in vars(a).items():
-        torch.testing.assert_close(value, vars(b)[name], atol=tolerance, rtol=tolerance, msg=lambda m, n=name: n + m)
-
-
 def plain_observe(kp2d_px, conf, intrinsics, distortion):
-    """One frame, written out in numpy: Newton's method on the lens, Rodrigues' formula for the turn, loops."""
+    """One window [t, 17, 2] in numpy: Newton's method on the lens, Rodrigues' formula for the turn, loops."""
     fx, fy, cx, cy = intrinsics
     k1, k2, k3, p1, p2 = distortion
 
@@ -38,50 +33,57 @@ def plain_observe(kp2d_px, conf, intrinsics, distortion):
         f = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3 + p1 * y + p2 * x
         return np.array([x * f + p2 * r2, y * f + p1 * r2])
 
-    rays = np.zeros((17, 2))
-    for j in range(17):
-        seen = np.array([(kp2d_px[j, 0] - cx) / fx, (kp2d_px[j, 1] - cy) / fy])
+    def straight(pixel):
+        seen = np.array([(pixel[0] - cx) / fx, (pixel[1] - cy) / fy])
         ray = seen.copy()
         for _ in range(20):
             slope = np.stack([(bend(ray + d) - bend(ray - d)) / 2e-6 for d in 1e-6 * np.eye(2)], 1)
             ray = ray - np.linalg.solve(slope, bend(ray) - seen)
-        rays[j] = ray
-    shown = rays[conf > 0]
+        return ray
+
+    here = len(conf) // 2
+    shown = np.array([straight(kp2d_px[here, j]) for j in range(17) if conf[here, j] > 0])
     middle = np.array([*(0.5 * (shown.min(0) + shown.max(0))), 1.0])
     middle /= np.linalg.norm(middle)
     axis = np.cross(middle, [0, 0, 1.0])
     angle = math.asin(np.linalg.norm(axis))
     rot = cv2.Rodrigues(axis / np.linalg.norm(axis) * angle)[0]
-    turned = np.array([rot @ [*ray, 1.0] for ray in rays])
-    flat = np.where((conf > 0)[:, None], turned[:, :2] / turned[:, 2:], 0.0)
-    half = np.abs(flat).max()
+    flat = np.zeros((len(conf), 17, 2))
+    for t in range(len(conf)):
+        for j in range(17):
+            if conf[t, j] > 0:
+                x, y, z = rot @ [*straight(kp2d_px[t, j]), 1.0]
+                flat[t, j] = x / z, y / z
+    half = np.abs(flat[here]).max()
     return flat / half, half, rot
 
 
-def test_observe_equals_the_plain_reference():
-    there = scene(8)
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_observe_equals_the_plain_reference(count):
+    there = film([5, 3])
     there.conf[:, 3] = 0
     there.conf[2, 5:] = 0
-    seen, rot = observe(there.kp2d_px, there.conf, there.camera)
+    kp2d_px, conf = there.windows(count)
+    seen, rot = observe(kp2d_px, conf, there.camera)
     for i in range(8):
         intrinsics = torch.cat((there.camera.focal_px[i], there.camera.centre_px[i])).numpy()
         kp2d, half, turn = plain_observe(
-            there.kp2d_px[i].numpy(), there.conf[i].numpy(), intrinsics, there.camera.distortion[i].numpy()
+            kp2d_px[i].numpy(), conf[i].numpy(), intrinsics, there.camera.distortion[i].numpy()
         )
         np.testing.assert_allclose(seen.kp2d[i].numpy(), kp2d, atol=1e-6)
         np.testing.assert_allclose(seen.half_extent[i].item(), half, atol=1e-7)
         np.testing.assert_allclose(rot[i].numpy(), turn, atol=1e-7)
-    assert torch.equal(seen.target2d, seen.kp2d)
+    assert torch.equal(seen.target2d, seen.kp2d[:, count // 2])
     assert torch.equal(seen.target2d_weight, there.conf)
-    assert torch.equal(seen.conf, there.conf)
+    assert torch.equal(seen.conf, conf)
     assert (seen.joints_weight == 0).all()
     assert (seen.joints_m == 0).all()
 
 
 def test_the_crop_is_filled_and_the_person_in_its_middle():
     seen = scene(20).observed()
-    torch.testing.assert_close(seen.kp2d.abs().amax((1, 2)), torch.ones(20, dtype=DOUBLE))
-    low, high = seen.kp2d.amin(1), seen.kp2d.amax(1)
+    torch.testing.assert_close(seen.kp2d.abs().amax((1, 2, 3)), torch.ones(20, dtype=DOUBLE))
+    low, high = seen.kp2d.amin(2), seen.kp2d.amax(2)
     assert (low + high).abs().max() < 0.1
 
 
@@ -96,7 +98,7 @@ def test_frames_do_not_depend_on_the_batch():
 
 def test_labels_are_centred_and_in_the_axes_of_the_virtual_camera():
     there = scene(4)
-    seen, rot = observe(there.kp2d_px, there.conf, there.camera)
+    seen, rot = observe(*there.window, there.camera)
     got = labelled(seen, rot, there.joints_cam_m, torch.ones(4, 17, dtype=torch.bool))
     for i in range(4):
         for j in range(17):
@@ -129,6 +131,9 @@ def test_convention_mirror_equals_really_mirroring_the_person():
     there = scene(8, distortion=False)
     there.conf[:, 2] = 0  # a knee is hidden, so sides matter
     same(mirror(there.observed()), mirrored(there).observed(), tolerance=1e-9)
+    there = film([4, 3], distortion=False)
+    there.conf[::2, 2] = 0
+    same(mirror(there.observed(count=3)), mirrored(there).observed(count=3), tolerance=1e-9)
 
 
 @pytest.mark.parametrize("shown", [0, 1])
@@ -137,7 +142,7 @@ def test_frames_with_nothing_seen_stay_finite(shown):
     there.conf[1] = 0
     there.conf[1, :shown] = 1
     there.kp2d_px[1, shown:] = torch.nan  # detectors leave anything there
-    seen, rot = observe(there.kp2d_px, there.conf, there.camera)
+    seen, rot = observe(*there.window, there.camera)
     for value in (*vars(seen).values(), rot, *vars(augment(seen, torch.arange(3), Augmentation())).values()):
         assert value.isfinite().all()
     assert seen.half_extent[1] == MIN_HALF_EXTENT
@@ -148,11 +153,11 @@ def test_frames_with_nothing_seen_stay_finite(shown):
 def test_an_unseen_keypoint_may_lie_anywhere():
     there = scene(3)
     there.conf[:, 6] = 0
-    before, _ = observe(there.kp2d_px, there.conf, there.camera)
+    before, _ = observe(*there.window, there.camera)
     there.kp2d_px[:, 6] = 1e7
-    after, _ = observe(there.kp2d_px, there.conf, there.camera)
+    after, _ = observe(*there.window, there.camera)
     same(after, before)
-    assert (after.kp2d[:, 6] == 0).all()
+    assert (after.kp2d[:, 0, 6] == 0).all()
 
 
 def many(count):
@@ -163,7 +168,7 @@ def many(count):
 
 def test_no_augmentation_changes_nothing():
     seen = scene(4).observed()
-    same(augment(seen, torch.arange(4), STILL), seen)
+    same(augment(seen, torch.arange(4), STILL), seen, but=("turn",))
 
 
 def test_augmentation_belongs_to_the_sample_not_to_the_batch():
@@ -186,10 +191,10 @@ def test_probabilities_and_noise_are_what_was_asked_for():
     straight = (got.target2d == seen.target2d).all((1, 2))
     assert (flipped ^ straight).all()
     assert abs(flipped.double().mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / n)
-    hidden = got.conf == 0
+    hidden = got.conf[:, 0] == 0
     assert abs(hidden.double().mean() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / n / 17)
     assert hidden.double().mean(0).sub(0.2).abs().max() < 5 * math.sqrt(0.2 * 0.8 / n)
-    error = (got.kp2d - got.target2d)[~hidden]
+    error = (got.kp2d[:, 0] - got.target2d)[~hidden]
     assert abs(error.std() - 0.05) < 0.001
     assert error.mean(0).abs().max() < 0.001
     # Independent of each other: hidden or noisy joints are no sign of a mirrored sample.
@@ -199,7 +204,7 @@ def test_probabilities_and_noise_are_what_was_asked_for():
 
 def test_a_mirrored_sample_is_mirrored_whole():
     seen = scene(6).observed()
-    same(augment(seen, torch.arange(6), replace(STILL, flip=1.0)), mirror(seen))
+    same(augment(seen, torch.arange(6), replace(STILL, flip=1.0)), mirror(seen), but=("turn",))
 
 
 def test_convention_a_rolled_sample_is_what_a_turned_camera_sees():
@@ -207,7 +212,7 @@ def test_convention_a_rolled_sample_is_what_a_turned_camera_sees():
     there = scene(20)
     seen, seed = there.observed(), 31 * torch.arange(20)
     got = augment(seen, seed, replace(STILL, roll_deg=40.0))
-    _, rot = observe(there.kp2d_px, there.conf, there.camera)
+    _, rot = observe(*there.window, there.camera)
     virtual_m = there.joints_cam_m @ rot.mT
     angles = []
     for i in range(20):
@@ -219,7 +224,24 @@ def test_convention_a_rolled_sample_is_what_a_turned_camera_sees():
         angles.append(math.degrees(angle))
     assert min(angles) < -10
     assert max(angles) > 10
-    torch.testing.assert_close(got.kp2d, got.target2d)
+    torch.testing.assert_close(got.kp2d[:, 0], got.target2d)
+
+
+@pytest.mark.parametrize("roll_deg", [0.0, 40.0])
+def test_convention_another_view_is_a_turn_about_the_persons_vertical(roll_deg):
+    """Convention: the vertical is the picture's y axis, which rolls with the picture; every angle is as likely."""
+    seen, seed = many(1000), 31 * torch.arange(1000)
+    got = augment(seen, seed, replace(STILL, roll_deg=roll_deg))
+    a, b = (s.joints_m[:, 8, :2] for s in (seen, got))
+    roll = torch.atan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(1))
+    vertical = torch.stack((roll.sin(), -roll.cos(), 0 * roll), 1)  # where -y went
+    torch.testing.assert_close((got.turn @ vertical.unsqueeze(-1)).squeeze(-1), vertical, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(got.turn), torch.ones(1000, dtype=DOUBLE))
+    level = torch.stack((roll.cos(), roll.sin(), 0 * roll), 1).unsqueeze(-1)
+    moved = (got.turn @ level).squeeze(-1)
+    angle = torch.atan2(-moved[:, 2], (moved * level.squeeze(-1)).sum(1))
+    counts = torch.histc(angle, 8, -math.pi, math.pi)
+    assert (counts - 125).abs().max() < 50
 
 
 def test_rolls_are_spread_evenly_and_either_way():

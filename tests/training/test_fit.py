@@ -87,8 +87,9 @@ def test_every_step_is_logged_once_and_in_order(unbroken):
 def test_the_checkpoint_holds_everything(unbroken):
     state = load_state(unbroken / "checkpoint.pt")
     assert state["step"] == 12
-    assert set(state["nets"]) == set(state["optimizers"]) == {"encode", "pose", "camera"}
-    assert set(state["memories"]) == {"pose", "camera"}
+    critics = {"pose", "camera", "chain", "joints", "picture"}
+    assert set(state["nets"]) == set(state["optimizers"]) == critics | {"encode"}
+    assert set(state["memories"]) == critics
     assert set(state["feed"]) == {"labelled", "unlabelled"}
     assert state["config"]["task.lifter.width"] == 24
     assert state["metrics"].keys() >= {"val/mpjpe_mm", "val/pa_mpjpe_mm", "val/flip_rate"}
@@ -246,8 +247,8 @@ def test_the_average_is_an_exponential_one(demo_store, tmp_path):
     raw, averages = [], []
 
     def validate(net):
-        raw.append(training.aign.encode.net.head.bias.detach().clone())
-        averages.append(net.net.head.bias.detach().clone())
+        raw.append(training.aign.encode.head.last.bias.detach().clone())
+        averages.append(net.head.last.bias.detach().clone())
         return {}
 
     fit(training.aign, training.feed, recipe.fit, hooks, validate, {})
@@ -263,7 +264,7 @@ def test_the_generator_steps_against_frozen_critics_and_is_clipped(demo_store, t
     hooks = LocalHooks(tmp_path)
     training = prepare(recipe, demo_store, hooks)
     before = {n: p.detach().clone() for n, p in training.aign.encode.named_parameters()}
-    critics = [p for critic in training.aign.critics.values() for p in critic.net.parameters()]
+    critics = [p for critic in training.aign.playing.values() for p in critic.net.parameters()]
     learning = []
 
     def term(*_):

@@ -16,16 +16,12 @@ class Selection:
         sequences: allowed sequence ids.
         actions: allowed canonical actions.
         cameras: allowed cameras (tables without cameras are not filtered by it).
-        exclude_subjects: subjects left out even so.
-        exclude_sequences: sequences left out even so.
     """
 
     subjects: tuple[str, ...] | None = None
     sequences: tuple[str, ...] | None = None
     actions: tuple[str, ...] | None = None
     cameras: tuple[str, ...] | None = None
-    exclude_subjects: tuple[str, ...] = ()
-    exclude_sequences: tuple[str, ...] = ()
 
     def rows(self, group: RowGroup) -> tuple[int, ...]:
         """Rows of the group that are meant, in order."""
@@ -33,8 +29,6 @@ class Selection:
             (self.subjects is not None and group.subject not in self.subjects)
             or (self.sequences is not None and group.sequence not in self.sequences)
             or (self.actions is not None and group.action not in self.actions)
-            or group.subject in self.exclude_subjects
-            or group.sequence in self.exclude_sequences
         ):
             return ()
         return tuple(

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aign.evaluation.lifting import Method
-from aign.geometry.camera import Pinhole
 from aign.geometry.rotation import from_6d, from_axis_angle
+from aign.tasks.lifting.frames import Frames
 from aign.tasks.lifting.nets import FACING
 from aign.tasks.lifting.observation import observe
 
@@ -19,8 +19,8 @@ def mean_pose(canonical_m: Float[Tensor, "n 17 3"]) -> Method:
     """The memory's mean canonical pose, upright and facing the camera, whatever is seen."""
     mean = canonical_m.mean(0) @ from_6d(torch.tensor(FACING)).mT
 
-    def method(kp2d_px: Tensor, conf: Tensor, camera: Pinhole) -> Tensor:
-        _, rot = observe(kp2d_px, conf, camera)
+    def method(frames: Frames) -> Tensor:
+        _, rot = observe(frames.kp2d_px.unsqueeze(1), frames.conf.unsqueeze(1), frames.camera)
         return mean @ rot
 
     return method
@@ -38,10 +38,10 @@ def nearest_pose(canonical_m: Float[Tensor, "n 17 3"], poses: int = 256, yaws: i
     turned = canonical_m[keep].unsqueeze(1) @ from_axis_angle(turn).mT.unsqueeze(0)
     bank = (turned @ from_6d(torch.tensor(FACING)).mT).flatten(0, 1)
 
-    def method(kp2d_px: Tensor, conf: Tensor, camera: Pinhole) -> Tensor:
-        seen, rot = observe(kp2d_px, conf, camera)
+    def method(frames: Frames) -> Tensor:
+        seen, rot = observe(frames.kp2d_px.unsqueeze(1), frames.conf.unsqueeze(1), frames.camera)
         best = [
-            _nearest(bank[..., :2], seen.kp2d[i : i + CHUNK], seen.conf[i : i + CHUNK])
+            _nearest(bank[..., :2], seen.kp2d[i : i + CHUNK, 0], seen.conf[i : i + CHUNK, 0])
             for i in range(0, len(rot), CHUNK)
         ]
         return bank[torch.cat(best)] @ rot

@@ -4,26 +4,50 @@ G predicts coefficients of a pose basis and a camera, P projects, critics compar
 memory of real ones. Forward2Dto3D and the 3D interpreter are the same problem with other weights.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from aign.framework.aign import Aign, Critic
+from aign.framework.errors import UserError
 from aign.framework.game import Game, LeastSquares, NonSaturating
 from aign.framework.memory import Memory
-from aign.geometry.camera import Pinhole
 from aign.geometry.skeleton import H36M17
-from aign.losses.points import bone_symmetry, mean_distance
+from aign.losses.points import bone_lengths, bone_symmetry, mean_distance
 from aign.nets.mlp import MlpCritic
 from aign.render.keypoints import crop_keypoints
-from aign.tasks.lifting.factors import PoseFactors, PoseMemory, pca, view_camera, view_pose
-from aign.tasks.lifting.nets import LIFTERS, Lifter, LifterKind
+from aign.tasks.lifting.factors import PoseFactors, PoseMemory, pca
+from aign.tasks.lifting.frames import Frames, neighbours
+from aign.tasks.lifting.nets import (
+    HEADS,
+    ClipTrunk,
+    FrameTrunk,
+    HeadKind,
+    InputKind,
+    Lifter,
+    Lifting,
+    PictureTrunk,
+)
 from aign.tasks.lifting.observation import Augmentation, Observation, observe
+from aign.tasks.lifting.views import (
+    joint_angles,
+    kinematic_chain,
+    picture,
+    view_camera,
+    view_chain,
+    view_joints,
+    view_picture,
+    view_pose,
+)
 
 GameName: TypeAlias = Literal["least-squares", "non-saturating"]
+MIN_STD_M = 0.01
+View: TypeAlias = Callable[[PoseFactors, Observation], Tensor]
 GAMES: dict[GameName, Game] = {"least-squares": LeastSquares(), "non-saturating": NonSaturating()}
 
 
@@ -32,13 +56,17 @@ class LifterConfig:
     """The generator.
 
     Attributes:
-        kind: "basis" (the paper's) or "direct".
+        input: "coordinates", or "heatmaps" as in the paper's figure.
+        frames: frames it sees, a power of 3; more than one: a temporal network on coordinates.
+        head: "basis" (the paper's) or "direct".
         components: size of the pose basis.
-        width: of the residual layers.
-        blocks: number of residual layers.
+        width: of the features.
+        blocks: number of residual layers of a single frame's coordinates.
     """
 
-    kind: LifterKind = "basis"
+    input: InputKind = "coordinates"
+    frames: int = 1
+    head: HeadKind = "basis"
     components: int = 40
     width: int = 512
     blocks: int = 2
@@ -53,7 +81,8 @@ class LiftingConfig:
         critic_width: of both critics.
         game: what generator and critics play.
         augmentation: random changes of the input.
-        weights: of the terms supervised, reprojection, symmetry and the critics pose, camera.
+        weights: of the terms supervised, reprojection, symmetry, bones and the critics pose, camera, chain, joints,
+            picture.
     """
 
     lifter: LifterConfig = LifterConfig()
@@ -62,7 +91,8 @@ class LiftingConfig:
     augmentation: Augmentation = Augmentation()
     weights: dict[str, float] = field(
         default_factory=lambda: {
-            "supervised": 4.0, "reprojection": 2.0, "symmetry": 0.1, "pose": 0.1, "camera": 0.02
+            **{"supervised": 4.0, "reprojection": 2.0, "symmetry": 0.1, "bones": 0.0},
+            **{"pose": 0.1, "camera": 0.02, "chain": 0.0, "joints": 0.0, "picture": 0.0},
         }
     )  # fmt: skip
 
@@ -82,6 +112,14 @@ def symmetry(_: Observation, z: PoseFactors, __: Tensor) -> Float[Tensor, " b"]:
     return bone_symmetry(z.canonical_m, H36M17)
 
 
+def bones(
+    _: Observation, z: PoseFactors, __: Tensor, *, mean_m: Float[Tensor, " n"], std_m: Float[Tensor, " n"]
+) -> Float[Tensor, " b"]:
+    """Bones are as long as the memory's: mean squared deviation in the memory's standard deviations, at least 1 cm."""
+    gap = bone_lengths(z.canonical_m, H36M17.bones) - mean_m.to(z.canonical_m)
+    return (gap / std_m.to(gap).clamp_min(MIN_STD_M)).square().mean(-1)
+
+
 def render(z: PoseFactors, seen: Observation) -> Float[Tensor, "b 17 2"]:
     """P: perspective projection into the observed crop."""
     return crop_keypoints(z.joints_m, seen.half_extent)
@@ -89,8 +127,18 @@ def render(z: PoseFactors, seen: Observation) -> Float[Tensor, "b 17 2"]:
 
 def build_lifter(config: LifterConfig, poses_m: Float[Tensor, "n 17 3"]) -> Lifter:
     """A new generator whose basis comes from these canonical poses."""
-    basis = pca(poses_m, config.components)
-    return LIFTERS[config.kind](basis, config.width, config.blocks)
+    head = HEADS[config.head](pca(poses_m, config.components), config.width)
+    return Lifter(_trunk(config), head, config.frames)
+
+
+def _trunk(config: LifterConfig) -> nn.Module:
+    if config.input == "heatmaps":
+        if config.frames != 1:
+            raise UserError(f"a lifter of heatmaps sees 1 frame; got {config.frames}")
+        return PictureTrunk(config.width)
+    if config.frames != 1:
+        return ClipTrunk(config.width, config.frames)
+    return FrameTrunk(config.width, config.blocks)
 
 
 def build(
@@ -100,42 +148,46 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         lifter = build_lifter(config.lifter, memory.canonical_m)
-        critics = {
-            name: Critic(
+        judged: dict[str, tuple[View, Callable[[], Tensor]]] = {
+            "pose": (view_pose, lambda: memory.canonical_m.flatten(1)),
+            "camera": (view_camera, lambda: memory.camera_6d),
+            "chain": (view_chain, lambda: kinematic_chain(memory.canonical_m)),
+            "joints": (view_joints, lambda: joint_angles(memory.canonical_m)),
+            "picture": (partial(view_picture, shown=memory.shown), lambda: picture(memory.seen2d, memory.shown)),
+        }
+        critics = {}
+        for offset, (name, (view, remembered)) in enumerate(judged.items(), 1):
+            values = remembered() if config.weights.get(name) else torch.zeros(1, 1)  # off: it is never asked
+            critics[name] = Critic(
                 view=view,
                 net=MlpCritic(values[0].numel(), config.critic_width),
                 memory=Memory(values, torch.Generator().manual_seed(seed + offset), rank, world),
                 game=GAMES[config.game],
             )
-            for offset, (name, view, values) in enumerate(
-                (("pose", view_pose, memory.canonical_m.flatten(1)), ("camera", view_camera, memory.camera_6d)), 1
-            )
-        }
+    prior = bone_lengths(memory.canonical_m, H36M17.bones)
     return Aign(
         encode=lifter,
         render=render,
-        terms={"supervised": supervised, "reprojection": reprojection, "symmetry": symmetry},
+        terms={
+            "supervised": supervised,
+            "reprojection": reprojection,
+            "symmetry": symmetry,
+            "bones": partial(bones, mean_m=prior.mean(0), std_m=prior.std(0)),
+        },
         critics=critics,
         weights=config.weights,
     )
 
 
 @torch.inference_mode()
-def lift(
-    lifter: torch.nn.Module,
-    kp2d_px: Float[Tensor, "n 17 2"],
-    conf: Float[Tensor, "n 17"],
-    camera: Pinhole,
-    chunk: int = 8192,
-) -> Float[Tensor, "n 17 3"]:
-    """Joints in the camera, metres, from H36M-17 keypoints in pixels."""
+def lift(lifter: Lifting, frames: Frames, chunk: int = 8192) -> Float[Tensor, "n 17 3"]:
+    """Joints in the camera, metres; a lifter of several frames sees those round each frame, within its clip."""
+    windows = neighbours(frames.clip, lifter.frames // 2)
     joints = []
-    for start in range(0, len(kp2d_px), chunk):
+    for start in range(0, len(frames), chunk):
         part = slice(start, start + chunk)
-        piece = Pinhole(
-            focal_px=camera.focal_px[part], centre_px=camera.centre_px[part], distortion=camera.distortion[part]
-        )
-        seen, rot_cam_to_virtual = observe(kp2d_px[part], conf[part], piece)
+        window = windows[part]
+        seen, rot_cam_to_virtual = observe(frames.kp2d_px[window], frames.conf[window], frames.camera.part(part))
         z: PoseFactors = lifter(seen)
         joints.append(z.joints_m @ rot_cam_to_virtual)
-    return torch.cat(joints) if joints else kp2d_px.new_zeros(0, 17, 3)
+    return torch.cat(joints) if joints else frames.kp2d_px.new_zeros(0, 17, 3)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aign.framework.errors import UserError
@@ -38,16 +38,6 @@ class PoseFactors:
         return self.centred_m + self.trans_m.unsqueeze(1)
 
 
-def view_pose(z: PoseFactors) -> Float[Tensor, "b 51"]:
-    """What the pose critic judges: the canonical pose, in metres."""
-    return z.canonical_m.flatten(1)
-
-
-def view_camera(z: PoseFactors) -> Float[Tensor, "b 6"]:
-    """What the camera critic judges: the torso's orientation in the camera, 6D."""
-    return to_6d(z.rot)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PoseMemory:
     """Real factors, unpaired.
@@ -55,14 +45,21 @@ class PoseMemory:
     Attributes:
         canonical_m: poses in the torso's frame.
         camera_6d: orientations of torsos in cameras that might watch them.
+        seen2d: keypoints that cameras saw, of anyone, in any place and size.
+        shown: which joints they show; detectors have no top of the head.
     """
 
     canonical_m: Float[Tensor, "n 17 3"]
     camera_6d: Float[Tensor, "m 6"]
+    seen2d: Float[Tensor, "k 17 2"]
+    shown: Bool[Tensor, "17"]
 
 
 def remember(
-    joints_world_m: Float[Tensor, "n 17 3"], rig_rot: Float[Tensor, "n c 3 3"], roll_deg: float = 0.0
+    joints_world_m: Float[Tensor, "n 17 3"],
+    rig_rot: Float[Tensor, "n c 3 3"],
+    roll_deg: float = 0.0,
+    pictures: tuple[Float[Tensor, "k 17 2"], Bool[Tensor, "17"]] | None = None,
 ) -> PoseMemory:
     """Memory of motions and of the rotations of cameras that may watch them, each pose mirrored too.
 
@@ -70,6 +67,8 @@ def remember(
         joints_world_m: H36M-17 poses in any world frame.
         rig_rot: rot_world_to_cam of the cameras around each pose.
         roll_deg: each camera is turned about its axis by up to this angle, as what is seen is (Augmentation).
+        pictures: keypoints that were seen, and which joints are shown; None: the memory's own poses in its own cameras,
+            from far away.
     """
     pose, rot_torso_to_world = canonical(joints_world_m, H36M17)
     mirrored = pose[:, list(H36M17.mirrored)] * pose.new_tensor((-1.0, 1.0, 1.0))
@@ -77,10 +76,27 @@ def remember(
     # Mirror the scene: left-right in the image and left-right in the torso, so the determinant stays +1.
     flip = torch.diag(pose.new_tensor((-1.0, 1.0, 1.0)))
     both = torch.cat((seen, flip @ seen @ flip))
-    roll = pose.new_zeros(len(both), 3)
-    angles = torch.rand(len(both), generator=torch.Generator().manual_seed(0))
-    roll[:, 2] = ((2 * angles - 1) * math.radians(roll_deg)).to(pose)
-    return PoseMemory(canonical_m=torch.cat((pose, mirrored)), camera_6d=to_6d(from_axis_angle(roll) @ both))
+    poses = torch.cat((pose, mirrored))
+    if pictures is None:
+        first = torch.cat((seen[:: rig_rot.shape[1]], (flip @ seen @ flip)[:: rig_rot.shape[1]]))
+        seen2d, shown = (poses @ first.mT)[..., :2], torch.ones(17, dtype=torch.bool)
+    else:
+        seen2d, shown = pictures
+        seen2d = torch.cat((seen2d, seen2d[:, list(H36M17.mirrored)] * pose.new_tensor((-1.0, 1.0))))
+    return PoseMemory(
+        canonical_m=poses,
+        camera_6d=to_6d(_rolls(len(both), roll_deg, both) @ both),
+        seen2d=seen2d @ _rolls(len(seen2d), roll_deg, both)[:, :2, :2].mT,
+        shown=shown,
+    )
+
+
+def _rolls(count: int, roll_deg: float, like: Tensor) -> Float[Tensor, "n 3 3"]:
+    """Rotations about the optical axis, evenly spread."""
+    roll = like.new_zeros(count, 3)
+    angles = torch.rand(count, generator=torch.Generator().manual_seed(0))
+    roll[:, 2] = ((2 * angles - 1) * math.radians(roll_deg)).to(like)
+    return from_axis_angle(roll)
 
 
 @dataclass(frozen=True, kw_only=True)

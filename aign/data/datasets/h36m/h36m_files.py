@@ -25,8 +25,6 @@ CAMERAS = tuple(lens.name for lens in H36M_INTRINSICS)
 SEQUENCES_PER_SUBJECT = 30
 LOST_VIDEO = ("S11", "Directions", "54138969")
 """Missing or corrupt in the published archive."""
-DAMAGED = ("S9/Greeting", "S9/SittingDown 1", "S9/Waiting 1")
-"""Sequences whose published 3D joints are shifted. They are read; evaluation can leave them out by these ids."""
 
 MOST_APART_PX = 5.0
 """Published 2D joints are projections of the 3D joints: they agree to 0.01 px where all files belong together."""

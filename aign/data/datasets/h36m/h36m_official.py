@@ -8,8 +8,9 @@ D2_Positions has a file per camera; S1/Videos and S1/MySegmentsMat are optional.
 import re
 from pathlib import Path
 
-from aign.data.datasets.h36m.h36m_files import CAMERAS, DAMAGED, SEQUENCES_PER_SUBJECT, find_metadata, subject_folders
+from aign.data.datasets.h36m.h36m_files import CAMERAS, SEQUENCES_PER_SUBJECT, find_metadata, subject_folders
 from aign.data.datasets.h36m.h36m_sequence import OFFICIAL, H36mSequence, Layout
+from aign.data.datasets.h36m.h36m_takes import DAMAGED
 from aign.framework.errors import UserError
 
 
