@@ -15,9 +15,11 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "data": ("pipelines.data", "look into a store (doctor), or render synthetic data sets as files"),
     "train": ("pipelines.train", "train a recipe on a store"),
     "evaluate": ("pipelines.evaluate", "measure a model on a store under a named protocol"),
+    "reproduce": ("pipelines.reproduce", "rebuild a table of the paper: train its rows, measure, draw"),
     "register": ("pipelines.register", "register a finished run in MLflow, behind its gates"),
     "models": ("pipelines.models", "list, promote, roll back or pull registered models"),
     "capture": ("pipelines.capture", "run a registered model on a video"),
+    "export": ("pipelines.export", "write a model as one file for other programs (ONNX)"),
 }
 """Verb -> the module whose main(argv) it is, and one line of help."""
 
