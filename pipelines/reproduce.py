@@ -37,8 +37,8 @@ KEYPOINTS: Mapping[Table, Keypoints] = {"table1": "ground-truth", "table2": "det
 class Arguments:
     """Rebuild a table of the paper: train its rows, measure them on the same frames, print and draw them.
 
-    Run again, it goes on where it was: finished runs are kept. A row takes 5 to 10 minutes a seed on 2 cores, so the
-    methods alone take an hour or two with 3 seeds, and every other group as much again. `--steps 200` is a quick look.
+    Run again, it goes on where it was: finished runs are kept. On one core a row takes half a minute (Forward2Dto3D) to
+    six (heatmaps) a seed: the methods with 3 seeds about an hour, each other group less. `--steps 200` is a quick look.
 
     Attributes:
         table: table1 (ground-truth 2D) or table2 (detected 2D).
