@@ -11,10 +11,16 @@ from aign.evaluation.baselines.exemplar import mean_pose, nearest_pose
 from aign.geometry.camera import Pinhole, project
 from aign.geometry.rotation import from_axis_angle
 from aign.geometry.skeleton import H36M17
+from aign.tasks.lifting.frames import Frames
 from aign.tasks.lifting.observation import observe
 from tests.tasks.scenes import people, scene
 
 FACING = torch.tensor([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])
+
+
+def given(px, conf, lens):
+    """Frames of one clip."""
+    return Frames(kp2d_px=px, conf=conf, camera=lens, clip=torch.zeros(len(px), dtype=torch.int64))
 
 
 def poses(count=30):
@@ -36,7 +42,7 @@ def test_the_planted_pose_is_found_with_its_yaw():
     bank = bank - bank[:, :1]
     which, yaw = [3, 17, 29, 0], [0.0, 90.0, 180.0, 345.0]
     truth, px, lens = planted(bank, which, yaw)
-    found = nearest_pose(bank)(px, torch.ones(4, 17), lens)
+    found = nearest_pose(bank)(given(px, torch.ones(4, 17), lens))
     # The lens looks at the person from half a degree aside, and perspective is not quite orthographic.
     assert (found - truth).norm(dim=-1).max() < 0.05
     assert (found[0] - truth[1]).norm(dim=-1).max() > 0.2
@@ -48,7 +54,7 @@ def test_hidden_joints_do_not_vote():
     conf = torch.ones(1, 17)
     conf[0, [3, 6, 13]] = 0
     px[0, [3, 6, 13]] = 1e4
-    found = nearest_pose(bank)(px, conf, lens)
+    found = nearest_pose(bank)(given(px, conf, lens))
     assert (found - truth).norm(dim=-1).max() < 0.05
 
 
@@ -56,11 +62,11 @@ def test_the_search_equals_a_plain_one():
     there = scene(6)
     bank = people(40).flatten(0, 1).reshape(40, 17, 3)
     seen, _ = observe(*there.window, there.camera)
-    got = exemplar._nearest(bank[..., :2], seen.kp2d, seen.conf)
+    got = exemplar._nearest(bank[..., :2], seen.kp2d[:, 0], seen.conf[:, 0])
     for i in range(6):
         residuals = []
-        w = (seen.conf[i] / seen.conf[i].sum()).numpy()
-        x = seen.kp2d[i].numpy()
+        w = (seen.conf[i, 0] / seen.conf[i, 0].sum()).numpy()
+        x = seen.kp2d[i, 0].numpy()
         for picture in bank[..., :2].numpy():
             # Least squares of x = scale * picture + shift, scale not negative.
             root = np.sqrt(np.repeat(w, 2))
@@ -75,31 +81,28 @@ def test_the_search_equals_a_plain_one():
 def test_chunks_change_nothing(monkeypatch):
     there, bank = scene(7), people(20)
     method = nearest_pose(bank.float())
-    inputs = (
-        there.kp2d_px.float(),
-        there.conf.float(),
-        Pinhole(**{n: v.float() for n, v in vars(there.camera).items()}),
-    )
-    whole = method(*inputs)
+    lens = Pinhole(**{n: v.float() for n, v in vars(there.camera).items()})
+    frames = given(there.kp2d_px.float(), there.conf.float(), lens)
+    whole = method(frames)
     monkeypatch.setattr(exemplar, "CHUNK", 3)
-    assert torch.equal(method(*inputs), whole)
+    assert torch.equal(method(frames), whole)
 
 
 def test_a_small_memory_is_used_whole_and_a_large_one_thinned():
     bank = poses(30)
     _, px, lens = planted(bank, [7], [0.0])
-    every = nearest_pose(bank, poses=30)(px, torch.ones(1, 17), lens)
-    few = nearest_pose(bank, poses=2)(px, torch.ones(1, 17), lens)
-    assert torch.equal(nearest_pose(bank, poses=1000)(px, torch.ones(1, 17), lens), every)
+    frames = given(px, torch.ones(1, 17), lens)
+    every = nearest_pose(bank, poses=30)(frames)
+    few = nearest_pose(bank, poses=2)(frames)
+    assert torch.equal(nearest_pose(bank, poses=1000)(frames), every)
     assert not torch.equal(few, every)
 
 
 def test_convention_the_mean_pose_stands_upright_facing_the_camera_whatever_is_seen():
     """Convention: camera frame +x right, +y down, +z forward; the person's left is on the right of the picture."""
     there, bank = scene(5), people(100)
-    joints = mean_pose(bank.float())(
-        there.kp2d_px.float(), there.conf.float(), Pinhole(**{n: v.float() for n, v in vars(there.camera).items()})
-    )
+    lens = Pinhole(**{n: v.float() for n, v in vars(there.camera).items()})
+    joints = mean_pose(bank.float())(given(there.kp2d_px.float(), there.conf.float(), lens))
     _, rot = observe(*there.window, there.camera)
     virtual = joints.double() @ rot.mT
     torch.testing.assert_close(virtual, (bank.mean(0) @ FACING.double()).expand(5, 17, 3), atol=1e-5, rtol=0)
@@ -113,6 +116,6 @@ def test_convention_the_mean_pose_stands_upright_facing_the_camera_whatever_is_s
 def test_nothing_seen_still_gives_a_finite_pose(make):
     bank = people(20).float()
     lens = Pinhole.of(torch.tensor([[1000.0, 1000, 500, 500]]))
-    got = make(bank)(torch.zeros(1, 17, 2), torch.zeros(1, 17), lens)
+    got = make(bank)(given(torch.zeros(1, 17, 2), torch.zeros(1, 17), lens))
     assert got.shape == (1, 17, 3)
     assert got.isfinite().all()

@@ -61,7 +61,8 @@ def everything(n):
     return torch.ones(n, 17, dtype=torch.bool)
 
 
-def test_a_pose_of_the_basis_is_found_where_it_stands():
+def test_convention_a_pose_of_the_basis_is_found_where_it_stands():
+    """Convention: answers are in the frame of the truth."""
     basis = pca(poses(), 8)
     coefficients = torch.randn(20, 8, generator=torch.Generator().manual_seed(0)).double()
     made = basis.mean_m + torch.einsum("nk,kjd->njd", coefficients, basis.components_m)

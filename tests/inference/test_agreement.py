@@ -69,7 +69,7 @@ def test_one_wrong_view_is_outvoted(recorded):
 
 def test_views_are_cut_to_the_shortest(recorded):
     view = recorded.views[0]
-    short = edited(view, kp2d_px=view.kp2d_px[:7], conf=view.conf[:7])
+    short = edited(view, kp2d_px=view.kp2d_px[:7], conf=view.conf[:7], number=view.number[:7])
     assert len(reference([short, *recorded.views[1:]], recorded.cameras).valid) == 7
 
 

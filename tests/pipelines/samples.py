@@ -27,7 +27,8 @@ def tiny(name: str = "lifting-demo", *, steps: int = 6, validate_every: int = 3)
     task = replace(chosen.task, lifter=replace(chosen.task.lifter, width=32), critic_width=32)
     seen = 8 if chosen.unlabelled_batch else 0
     fit = FitConfig(steps=steps, log_every=1, validate_every=validate_every)
-    return replace(chosen, task=task, labelled_batch=8, unlabelled_batch=seen, fit=fit)
+    imagined = 8 if chosen.imagined_batch else 0
+    return replace(chosen, task=task, labelled_batch=8, unlabelled_batch=seen, imagined_batch=imagined, fit=fit)
 
 
 def h36m_npz(folder: Path, subjects: dict[str, tuple[str, ...]], frames: int = 24) -> Path:

@@ -1,10 +1,10 @@
 """A file of keypoints through a model that takes one clip at a time."""
 
-import mlflow.pyfunc
 import numpy as np
 import pytest
 
 from aign.framework.errors import UserError
+from aign.registry.client import quieten
 from aign.registry.predict_npz import predict_npz
 from tests.registry.samples import frames
 
@@ -22,6 +22,9 @@ class Mean:
 
 @pytest.fixture
 def predicted(tmp_path, monkeypatch):
+    quieten()
+    import mlflow.pyfunc  # after the package has set its environment
+
     monkeypatch.setattr(mlflow.pyfunc, "load_model", lambda uri: {"models:/m/1": Mean()}[uri])
 
     def run(**content):
