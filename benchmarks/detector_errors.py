@@ -57,7 +57,8 @@ somebody who stands, 140 px in the development data's cameras. Lag 1 and 0.25 s:
   got wrong is in it, so it is rather too much; what all four get wrong alike is not.
 - pooled: both, the real frames repeated so that the sources weigh the same ({pooled} frames). **This is what
   `aign/data/stages/detector_errors.json` holds.** Neither source alone will do: the real one is one person who
-  balances along a line, in full view (no swap, nobody lost, light tails); the rendered one has no cloth and much acrobatics.
+  balances along a line, in full view (no swap, nobody lost, light tails); the rendered one has no cloth and much
+  acrobatics.
 - simulated: `apply_errors` on the truth of pooled, so "pooled" and "simulated" should agree. They differ where one
   AR(1), fitted over 0.1 s, has one memory and real errors have several.
 
