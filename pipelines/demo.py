@@ -31,8 +31,8 @@ from aign.registry.models import Registered
 from aign.registry.tracking import Tracking, open_tracking
 from infra.cluster import cluster
 from pipelines.arguments import parse
-from pipelines.evaluate import BASELINES, evaluate_all
 from pipelines.evaluate import Arguments as EvaluateArguments
+from pipelines.evaluate import evaluate_all
 from pipelines.preprocess import preprocess, tell
 from pipelines.register import register
 from pipelines.run_folder import Run
@@ -81,7 +81,7 @@ def _train(args: Arguments, store_url: str, tracking: Tracking) -> dict[str, Run
 
 
 def _reports(args: Arguments, store_url: str, runs: dict[str, Run]) -> list[Report]:
-    models = (*BASELINES, *(str(run.folder) for run in runs.values()))
+    models = ("baseline:mean-pose", "baseline:nearest-pose", *(str(run.folder) for run in runs.values()))
     reports = evaluate_all(EvaluateArguments(models=models, store=store_url, mlflow=args.out / "mlflow"))
     return [dataclasses.replace(report, method=LABELS[report.method]) for report in reports]
 

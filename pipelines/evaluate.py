@@ -11,7 +11,7 @@ from rich.console import Console
 
 from aign.data.actions import ACTIONS_15
 from aign.data.store import Selection, Store
-from aign.evaluation.baselines.exemplar import mean_pose, nearest_pose
+from aign.evaluation.baselines import BASELINES
 from aign.evaluation.lifting import Method, lifter_method, load_view, measure
 from aign.evaluation.protocol import SLIDE_PROTOCOLS, Protocol, resolve
 from aign.evaluation.published import CANDIDATES, SLIDE, Keypoints, PublishedTable, keypoints_of
@@ -27,7 +27,8 @@ from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.run_folder import publish
 
-BASELINES = {"baseline:mean-pose": mean_pose, "baseline:nearest-pose": nearest_pose}
+BASELINE = "baseline:"
+"""Before the name of one that is not trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ class Arguments:
     """Measure models on a store; one row of the table each.
 
     Attributes:
-        models: run folders, package folders, models:/NAME@ALIAS, baseline:mean-pose, baseline:nearest-pose.
+        models: run folders, package folders, models:/NAME@ALIAS, baseline:mean-pose, baseline:nearest-pose,
+            baseline:monocap.
         store: folder or fsspec URL of the store.
         protocol: id of the protocol; a wrong one lists them all.
         test: which clips; nothing: those the first model was tested on.
@@ -66,7 +68,8 @@ def package_folder(model: str, mlflow: Path) -> Path:
 
 def _method(model: str, folder: Path | None, store: Store, memory: Selection) -> tuple[str, Method]:
     if folder is None:
-        return model.removeprefix("baseline:"), BASELINES[model](load_memory(store, memory).canonical_m)
+        name = model.removeprefix(BASELINE)
+        return name, BASELINES[name](load_memory(store, memory).canonical_m)
     lifter, card = load_package(folder)
     return card.recipe, lifter_method(lifter, torch.device("cpu"))
 
@@ -115,12 +118,13 @@ def evaluated(args: Arguments) -> Evaluated:
     """
     if not args.models:
         raise UserError("name at least one model")
-    unknown = [m for m in args.models if m.startswith("baseline:") and m not in BASELINES]
+    known = [f"{BASELINE}{name}" for name in BASELINES]
+    unknown = [m for m in args.models if m.startswith(BASELINE) and m not in known]
     if unknown:
-        raise UserError(f"unknown {unknown[0]}; allowed: {', '.join(BASELINES)}")
+        raise UserError(f"unknown {unknown[0]}; allowed: {', '.join(known)}")
     protocol = resolve(args.protocol)
     store = Store.open(absolute(args.store))
-    folders = {m: package_folder(m, args.mlflow) for m in args.models if m not in BASELINES}
+    folders = {m: package_folder(m, args.mlflow) for m in args.models if m not in known}
     test, memory = args.test, args.memory
     if folders:
         card = load_card(next(iter(folders.values())))

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aign.data.store import Store
-from aign.evaluation.baselines.exemplar import mean_pose, nearest_pose
-from aign.evaluation.baselines.monocap import monocap
+from aign.evaluation.baselines import BASELINES
 from aign.evaluation.baselines.oracle import measure_oracle
 from aign.evaluation.lifting import View, load_view, measure
 from aign.evaluation.report import Provenance, Report
@@ -23,8 +22,6 @@ from aign.tasks.lifting.factors import pca
 from pipelines.run_folder import FINISHED, alone, check_same, publish
 from pipelines.train import run_recipe
 
-METHODS = {"mean-pose": mean_pose, "nearest-pose": nearest_pose, "monocap": monocap}
-"""Rows that need no training: key and what makes the method of the memory's poses."""
 ORACLE = "oracle-basis"
 
 
@@ -141,8 +138,8 @@ def untrained(row: Row, base: LiftingRecipe, store: Store, view: View, folder: P
     Raises:
         UserError: no such row, or the folder holds the report of other data.
     """
-    if row.key not in (*METHODS, ORACLE):
-        raise UserError(f"row {row.key!r} has no recipe; without one there are {', '.join((*METHODS, ORACLE))}")
+    if row.key not in (*BASELINES, ORACLE):
+        raise UserError(f"row {row.key!r} has no recipe; without one there are {', '.join((*BASELINES, ORACLE))}")
     roles = {"memory": dataclasses.asdict(base.roles.memory), "test": dataclasses.asdict(base.roles.test)}
     components = base.task.lifter.components
     config = {"row": row.key, "store": store.hash, "protocol": base.protocol, "roles": roles, "components": components}
@@ -156,7 +153,7 @@ def untrained(row: Row, base: LiftingRecipe, store: Store, view: View, folder: P
             report = (
                 measure_oracle(pca(memory, components), view, base.protocol, provenance)
                 if row.key == ORACLE
-                else measure(METHODS[row.key](memory), view, base.protocol, provenance)
+                else measure(BASELINES[row.key](memory), view, base.protocol, provenance)
             )
             publish(kept, report.to_json())
         return Report.from_json(kept.read_text())

@@ -47,6 +47,7 @@ from aign.tasks.lifting.views import (
 
 GameName: TypeAlias = Literal["least-squares", "non-saturating"]
 MIN_STD_M = 0.01
+"""Spread of a bone's length, at least: a memory of one body has none."""
 View: TypeAlias = Callable[[PoseFactors, Observation], Tensor]
 GAMES: dict[GameName, Game] = {"least-squares": LeastSquares(), "non-saturating": NonSaturating()}
 
@@ -78,7 +79,7 @@ class LiftingConfig:
 
     Attributes:
         lifter: the generator.
-        critic_width: of both critics.
+        critic_width: of every critic.
         game: what generator and critics play.
         augmentation: random changes of the input.
         weights: of the terms supervised, reprojection, symmetry, bones and the critics pose, camera, chain, joints,

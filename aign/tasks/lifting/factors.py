@@ -78,7 +78,7 @@ def remember(
     both = torch.cat((seen, flip @ seen @ flip))
     poses = torch.cat((pose, mirrored))
     if pictures is None:
-        first = torch.cat((seen[:: rig_rot.shape[1]], (flip @ seen @ flip)[:: rig_rot.shape[1]]))
+        first = both[:: rig_rot.shape[1]]  # each pose's first camera
         seen2d, shown = (poses @ first.mT)[..., :2], torch.ones(17, dtype=torch.bool)
     else:
         seen2d, shown = pictures
