@@ -11,7 +11,7 @@ from rich.console import Console
 
 from aign.data.actions import ACTIONS_15
 from aign.data.store import Selection, Store
-from aign.evaluation.baselines import BASELINES
+from aign.evaluation.baselines.untrained import BASELINES
 from aign.evaluation.lifting import Method, lifter_method, load_view, measure
 from aign.evaluation.protocol import SLIDE_PROTOCOLS, Protocol, resolve
 from aign.evaluation.published import CANDIDATES, SLIDE, Keypoints, PublishedTable, keypoints_of

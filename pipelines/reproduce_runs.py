@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aign.data.store import Store
-from aign.evaluation.baselines import BASELINES
 from aign.evaluation.baselines.oracle import measure_oracle
+from aign.evaluation.baselines.untrained import BASELINES
 from aign.evaluation.lifting import View, load_view, measure
 from aign.evaluation.report import Provenance, Report
 from aign.evaluation.summary import Kind, Measured
