@@ -66,20 +66,32 @@ class BodyAssets:
         )
 
     @cached_property
+    @torch.inference_mode(mode=False)  # kept: what is first asked for in inference must serve training too
     def rest_joints_m(self) -> Float[Tensor, "24 3"]:
         """Joints of the mean shape in the T-pose."""
         return self.joint_regressor @ self.v_template_m
 
     @cached_property
+    @torch.inference_mode(mode=False)
     def joint_shape_dirs(self) -> Float[Tensor, "24 3 s"]:
         """Rest joint displacement per unit of each shape coefficient: the regressor folded into shape_dirs."""
         return torch.einsum("jv,vcs->jcs", self.joint_regressor, self.shape_dirs)
 
     @cached_property
-    def vertex_rows(self) -> tuple[Float[Tensor, "3 v"], Float[Tensor, "s 3*v"], Float[Tensor, "p 3*v"] | None]:
-        """Template, shape and pose directions, x, y and z in rows of their own: skinning on contiguous memory."""
-        pose = None if self.pose_dirs is None else self.pose_dirs.permute(2, 1, 0).flatten(1)
-        return self.v_template_m.mT.contiguous(), self.shape_dirs.permute(2, 1, 0).flatten(1), pose
+    @torch.inference_mode(mode=False)
+    def vertex_rows(self) -> tuple[Float[Tensor, " rows"], Float[Tensor, "dirs rows"]]:
+        """Template, and shape and pose directions below each other; all x, then all y, all z: contiguous skinning.
+
+        The rows of pose directions are left out where the body has none.
+        """
+        dirs = self.shape_dirs if self.pose_dirs is None else torch.cat([self.shape_dirs, self.pose_dirs], -1)
+        return self.v_template_m.mT.flatten(), dirs.permute(2, 1, 0).flatten(1)
+
+    @cached_property
+    @torch.inference_mode(mode=False)
+    def weight_rows(self) -> Float[Tensor, "24 v"]:
+        """Skinning weights, a row per joint."""
+        return self.weights.mT.contiguous()
 
 
 def load_body(path: Path | str | None = None) -> BodyAssets:

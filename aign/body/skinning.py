@@ -3,13 +3,22 @@
 Loper et al., "SMPL: A Skinned Multi-Person Linear Model" (2015), eqs. 2-10.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from aign.body.assets import BodyAssets
+from aign.framework.errors import UserError
+
+SAMPLES_AT_ONCE = 4
+"""Bodies blended at once on a CPU: 1.0 MB of blended matrices at SMPL's 6,890 vertices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +53,50 @@ def forward_kinematics(
 
     Convention: the root stays at its rest position, so a global rotation turns the body about the pelvis joint.
     """
+    tree = _tree(parents, rotmats.device)
+    rest = rest_joints_m.index_select(1, tree.order)
+    offsets = torch.cat([rest[:, : tree.sizes[0]], rest[:, tree.sizes[0] :] - rest_joints_m[:, tree.above]], 1)
+    local = torch.cat([rotmats.index_select(1, tree.order), offsets[..., None]], -1)
+    bottom = local.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*local.shape[:2], 1, 4)
+    first, *others = torch.cat([local, bottom], 2).split_with_sizes(tree.sizes, 1)
+    world = [first]
+    for level, up in zip(others, tree.ups, strict=True):
+        world.append(world[-1].index_select(1, up) @ level)
+    transforms = torch.cat(world, 1).index_select(1, tree.back)
+    return transforms[..., :3, :3], transforms[..., :3, 3]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tree:
+    """Index lists of a joint tree, laid out level by level, on a device.
+
+    Attributes:
+        order: joints, level by level.
+        back: where each joint stands in `order`.
+        sizes: joints of each level.
+        above: the parents of all joints in `order` that have one.
+        ups: for each level but the first, where the parents stand in the level above.
+    """
+
+    order: Int[Tensor, " j"]
+    back: Int[Tensor, " j"]
+    sizes: list[int]
+    above: Int[Tensor, " n"]
+    ups: list[Int[Tensor, " _"]]
+
+
+@cache
+@torch.inference_mode(mode=False)  # kept: training may come after inference
+def _tree(parents: tuple[int, ...], device: torch.device) -> _Tree:
     tree = levels(parents)
     order = [j for level in tree for j in level]
-    place = {j: i for i, j in enumerate(order)}
-    rotations, positions = [rotmats[:, tree[0]]], [rest_joints_m[:, tree[0]]]
-    above = 0
-    for depth, joints in enumerate(tree[1:], start=1):
-        up = [place[parents[j]] - above for j in joints]  # index inside the level above
-        offset = rest_joints_m[:, joints] - rest_joints_m[:, [parents[j] for j in joints]]
-        parent_rot = rotations[-1][:, up]
-        positions.append(positions[-1][:, up] + (parent_rot @ offset[..., None])[..., 0])
-        rotations.append(parent_rot @ rotmats[:, joints])
-        above += len(tree[depth - 1])
-    back = [place[j] for j in range(len(parents))]
-    return torch.cat(rotations, 1)[:, back], torch.cat(positions, 1)[:, back]
+    return _Tree(
+        order=torch.tensor(order, device=device),
+        back=torch.tensor([order.index(j) for j in range(len(parents))], device=device),
+        sizes=[len(level) for level in tree],
+        above=torch.tensor([parents[j] for j in order if parents[j] >= 0], dtype=torch.int64, device=device),
+        ups=[torch.tensor([above.index(parents[j]) for j in level], device=device) for above, level in pairwise(tree)],
+    )
 
 
 def rest_joints(body: BodyAssets, betas: Float[Tensor, "b s"]) -> Float[Tensor, "b 24 3"]:
@@ -69,7 +108,7 @@ def rest_joints(body: BodyAssets, betas: Float[Tensor, "b s"]) -> Float[Tensor, 
 def joints_only(
     body: BodyAssets, rotmats: Float[Tensor, "b 24 3 3"], betas: Float[Tensor, "b s"], trans_m: Float[Tensor, "b 3"]
 ) -> Float[Tensor, "b 24 3"]:
-    """The 24 joints that `skin` would return, without building a vertex."""
+    """The 24 joints that `skin` would return, without building a vertex. Can be differentiated twice."""
     _, joints = forward_kinematics(rotmats, rest_joints(body, betas), body.parents)
     return joints + trans_m[:, None]
 
@@ -77,7 +116,9 @@ def joints_only(
 def skin(
     body: BodyAssets, rotmats: Float[Tensor, "b 24 3 3"], betas: Float[Tensor, "b s"], trans_m: Float[Tensor, "b 3"]
 ) -> Skinned:
-    """Pose and shape a body. Differentiable in all three inputs; dtype and device must be those of the body.
+    """Pose and shape a body. Dtype and device must be those of the body.
+
+    The vertices can be differentiated once in all three inputs; the joints any number of times.
 
     Convention: rotations are local; `trans_m` is SMPL's `transl`, added last, so the pelvis joint comes to lie at its
     rest position plus `trans_m` and the global rotation turns the body about the pelvis.
@@ -87,18 +128,78 @@ def skin(
         rotmats: Local rotation of each of the 24 SMPL joints, the first one global.
         betas: Shape coefficients; fewer than the body has leaves the rest at zero.
         trans_m: Translation.
+
+    Raises:
+        UserError: on the way back, where second derivatives of the vertices were asked for.
     """
-    template, shape_rows, pose_rows = body.vertex_rows
-    batch = len(rotmats)
+    template, directions = body.vertex_rows
     rest = rest_joints(body, betas)
     world, joints = forward_kinematics(rotmats, rest, body.parents)
-    shaped = template.flatten() + betas @ shape_rows[: betas.shape[-1]]
-    if pose_rows is not None:
-        identity = torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
-        shaped = shaped + (rotmats[:, 1:] - identity).flatten(1) @ pose_rows
-    shift = joints - (world @ rest[..., None])[..., 0]
-    # One product blends the 12 numbers of every joint's transform for all vertices; x, y, z stay in rows of their own.
-    bones = torch.cat([world, shift[..., None]], -1).flatten(2).mT
-    blend = (bones @ body.weights.mT).view(batch, 3, 4, -1)
-    vertices = (blend[:, :, :3] * shaped.view(batch, 1, 3, -1)).sum(2) + blend[:, :, 3] + trans_m[..., None]
+    # Shape coefficients and entries of (R - I) side by side: shape and pose blend in one product.
+    factors = [functional.pad(betas, (0, body.shape_dirs.shape[-1] - betas.shape[-1]))]
+    if body.pose_dirs is not None:
+        factors.append((rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)).flatten(1))
+    shaped = torch.addmm(template, torch.cat(factors, 1), directions).view(-1, *body.v_template_m.mT.shape)
+    shifts = (joints - (world @ rest[..., None])[..., 0]).mT.contiguous()
+    turns = world.flatten(2).mT.contiguous()
+    vertices: Tensor = _Blend.apply(shaped, turns, shifts, trans_m, body.weight_rows)  # type: ignore[no-untyped-call]
     return Skinned(vertices_m=vertices.mT, joints_m=joints + trans_m[:, None])
+
+
+class _Blend(torch.autograd.Function):
+    """Linear blend skinning, x, y and z in rows of their own: keeps its small inputs and blends again going back.
+
+    One product blends the nine numbers of every joint's rotation for all vertices of a few samples; few, so that what
+    it makes stays in the cache of a CPU core.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        shaped_m: Float[Tensor, "b 3 v"],
+        turns: Float[Tensor, "b 9 24"],
+        shifts_m: Float[Tensor, "b 3 24"],
+        trans_m: Float[Tensor, "b 3"],
+        weight_rows: Float[Tensor, "24 v"],
+    ) -> Float[Tensor, "b 3 v"]:
+        ctx.save_for_backward(shaped_m, turns, weight_rows)
+        posed = torch.addmm(trans_m.reshape(-1, 1), shifts_m.flatten(0, 1), weight_rows).view_as(shaped_m)
+        for part, turn in _blended(turns, weight_rows):
+            for axis in range(3):
+                posed[part].addcmul_(turn[:, :, axis], shaped_m[part, axis, None])
+        return posed
+
+    @staticmethod
+    def backward(
+        ctx: Any, pull: Float[Tensor, "b 3 v"]
+    ) -> tuple[Float[Tensor, "b 3 v"], Float[Tensor, "b 9 24"], Float[Tensor, "b 3 24"], Float[Tensor, "b 3"], None]:
+        if torch.is_grad_enabled():
+            raise UserError(
+                "create_graph=True asks for second derivatives of skinned vertices; they have first ones only"
+            )
+        shaped_m, turns, weight_rows = ctx.saved_tensors
+        pull = pull.contiguous()
+        to_shaped, to_turns = torch.empty_like(shaped_m), torch.empty_like(turns)
+        for part, turn in _blended(turns, weight_rows):
+            mine = pull[part]
+            torch.mul(turn[:, 0], mine[:, 0, None], out=to_shaped[part])
+            for axis in (1, 2):
+                to_shaped[part].addcmul_(turn[:, axis], mine[:, axis, None])
+            product = torch.mul(mine[:, :, None], shaped_m[part, None], out=turn)
+            torch.mm(product.flatten(0, 2), weight_rows.mT, out=to_turns[part].flatten(0, 1))
+        to_shifts = (pull.flatten(0, 1) @ weight_rows.mT).view(-1, 3, turns.shape[-1])
+        return to_shaped, to_turns, to_shifts, pull.sum(-1), None
+
+
+def _blended(
+    turns: Float[Tensor, "b 9 24"], weight_rows: Float[Tensor, "24 v"]
+) -> Iterator[tuple[slice, Float[Tensor, "c 3 3 v"]]]:
+    """A few samples at a time, the blended matrices of their vertices, in memory that the next ones take over."""
+    batch, vertices = len(turns), weight_rows.shape[1]
+    at_once = max(1, min(SAMPLES_AT_ONCE, batch) if turns.device.type == "cpu" else batch)
+    space = turns.new_empty(at_once, 3, 3, vertices)
+    for start in range(0, batch, at_once):
+        part = slice(start, start + at_once)
+        blend = space[: batch - start]
+        torch.mm(turns[part].flatten(0, 1), weight_rows, out=blend.view(-1, vertices))
+        yield part, blend

@@ -8,22 +8,32 @@ import smplx
 import torch
 
 from aign.body.assets import DEFAULT_BODY, load_body
-from aign.body.skinning import joints_only, levels, rest_joints, skin, world_rotations
+from aign.body.skinning import (
+    SAMPLES_AT_ONCE,
+    forward_kinematics,
+    joints_only,
+    levels,
+    rest_joints,
+    skin,
+    world_rotations,
+)
+from aign.framework.errors import UserError
 from aign.geometry.rotation import from_axis_angle
 from aign.geometry.skeleton import SMPL24
-from tests.body.toy_body import toy_arrays
+from tests.body.toy_body import smpl_shaped_arrays, toy_arrays
 
 
-@pytest.fixture(scope="module", params=["default", "toy"])
+@pytest.fixture(scope="module", params=["default", "toy", "smpl"])
 def path(request, tmp_path_factory):
     if request.param == "default":
         return DEFAULT_BODY
-    path = tmp_path_factory.mktemp("toy") / "toy.npz"
-    np.savez(path, **toy_arrays())
+    path = tmp_path_factory.mktemp("bodies") / f"{request.param}.npz"
+    np.savez(path, **(toy_arrays() if request.param == "toy" else smpl_shaped_arrays()))
     return path
 
 
-def inputs(dtype, batch=3, seed=0):
+def inputs(dtype, batch=SAMPLES_AT_ONCE + 2, seed=0):
+    """By default more samples than are blended at once."""
     generator = torch.Generator().manual_seed(seed)
     angles = torch.randn(batch, 24, 3, generator=generator, dtype=torch.float64)
     angles[0, 3] = 0.0  # a joint at rest
@@ -48,6 +58,7 @@ def test_equals_smplx_in_values_and_gradients(path, dtype, tolerance):
     ours = inputs(dtype)
     theirs = [x.detach().clone().requires_grad_() for x in ours]
     got = skin(body, *ours)
+    assert (body.pose_dirs is None) == (path == DEFAULT_BODY)
     want = model(
         global_orient=theirs[0][:, :1], body_pose=theirs[0][:, 1:], betas=theirs[1], transl=theirs[2], pose2rot=False
     )
@@ -67,12 +78,16 @@ def test_joints_only_equals_skin(path):
     torch.testing.assert_close(joints_only(body, *given), skin(body, *given).joints_m, atol=1e-12, rtol=0)
 
 
-def test_gradients_are_those_of_finite_differences(tmp_path):
-    np.savez(tmp_path / "toy.npz", **toy_arrays(vertices=6))
-    body = load_body(tmp_path / "toy.npz").to(dtype=torch.float64)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny") / "tiny.npz"
+    np.savez(path, **toy_arrays(vertices=6))
+    return load_body(path).to(dtype=torch.float64)
 
+
+def test_gradients_are_those_of_finite_differences(tiny):
     def posed(angles, betas, trans):
-        out = skin(body, from_axis_angle(angles), betas, trans)
+        out = skin(tiny, from_axis_angle(angles), betas, trans)
         return out.vertices_m.sum(1), out.joints_m[:, ::5]
 
     angles = 0.5 * torch.randn(1, 24, 3, dtype=torch.float64)
@@ -81,10 +96,59 @@ def test_gradients_are_those_of_finite_differences(tmp_path):
     assert torch.autograd.gradcheck(posed, (*given, torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)))
 
 
+def test_gradients_of_every_vertex_for_more_samples_than_are_blended_at_once(tiny):
+    given = [x.detach().requires_grad_() for x in inputs(torch.float64, batch=SAMPLES_AT_ONCE + 1)]
+    assert torch.autograd.gradcheck(lambda *x: skin(tiny, *x).vertices_m, given, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda *x: skin(tiny, *x).vertices_m[:, ::2].mT.contiguous(), given, fast_mode=True)
+
+
+def test_joints_can_be_differentiated_twice_and_vertices_say_that_they_cannot(tiny):
+    given = [x.detach().requires_grad_() for x in inputs(torch.float64, batch=2)]
+    assert torch.autograd.gradgradcheck(lambda *x: joints_only(tiny, *x), given, fast_mode=True)
+    with pytest.raises(UserError, match="second derivatives"):
+        torch.autograd.grad(skin(tiny, *given).vertices_m.sum(), given[0], create_graph=True)
+
+
+def test_what_is_kept_for_the_gradient_is_little_more_than_the_vertices():
+    body = load_body()
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        vertices = skin(body, *inputs(torch.float32, batch=16)).vertices_m
+    for mine in (*body.vertex_rows, body.weight_rows, body.joint_shape_dirs):
+        kept.pop(mine.untyped_storage().data_ptr(), None)
+    assert vertices.nbytes <= sum(kept.values()) < 1.5 * vertices.nbytes
+
+
+def test_body_first_used_in_inference_can_be_trained(tiny):
+    fresh = tiny.to(dtype=torch.float32)
+    given = inputs(torch.float32)
+    parents = (-1, *range(len(SMPL24.parents) - 1))  # a tree that nothing else asks for
+    with torch.inference_mode():
+        skin(fresh, *given)
+        forward_kinematics(given[0], given[0][:, :, 0], parents)
+    skin(fresh, *given).vertices_m.sum().backward()
+    forward_kinematics(given[0], given[0][:, :, 0], parents)[1].sum().backward()
+    assert given[0].grad.abs().sum() > 0
+
+
+def test_no_sample_and_a_shared_translation():
+    body = load_body()
+    rot, betas, trans = (x.detach() for x in inputs(torch.float32))
+    assert skin(body, rot[:0], betas[:0], trans[:0]).vertices_m.shape == (0, 6890, 3)
+    shared = skin(body, rot, betas, trans[:1].expand(len(rot), 3)).vertices_m
+    torch.testing.assert_close(shared[0], skin(body, rot, betas, trans).vertices_m[0])
+    torch.testing.assert_close(shared[1], skin(body, rot, betas, trans.roll(1, 0)).vertices_m[1])
+
+
 def test_fewer_shape_coefficients_are_zero_padded():
     body = load_body()
     rot, betas, trans = (x.detach() for x in inputs(torch.float32))
-    padded = torch.cat([betas[:, :4], torch.zeros(3, 6)], 1)
+    padded = torch.cat([betas[:, :4], torch.zeros(len(betas), 6)], 1)
     torch.testing.assert_close(
         skin(body, rot, betas[:, :4], trans).vertices_m, skin(body, rot, padded, trans).vertices_m
     )
@@ -124,3 +188,16 @@ def test_levels_put_parents_first():
     assert sorted(j for level in tree for j in level) == list(range(24))
     for above, level in itertools.pairwise(tree):
         assert all(SMPL24.parents[j] in above for j in level)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_equals_cpu(path):
+    body = load_body(path).to(dtype=torch.float64)
+    ours = inputs(torch.float64)
+    theirs = [x.detach().cuda().requires_grad_() for x in ours]
+    got, want = skin(body.to("cuda"), *theirs), skin(body, *ours)
+    torch.testing.assert_close(got.vertices_m.cpu(), want.vertices_m, atol=1e-10, rtol=0)
+    got.vertices_m.square().sum().backward()
+    want.vertices_m.square().sum().backward()
+    for a, b in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(a.grad.cpu(), b.grad, atol=1e-7, rtol=1e-9)

@@ -74,4 +74,4 @@ def losses(made: LiftingRecipe, store: Store) -> dict[str, list[float]]:
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     steps = [row for row in rows if len(row) > 1]
     assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
-    return {name: [row[name] for row in steps] for name in steps[0] if name != "step"}
+    return {name: [row[name] for row in steps] for name in steps[0] if name.startswith("loss/")}

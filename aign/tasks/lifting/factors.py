@@ -121,8 +121,11 @@ def pca(poses_m: Float[Tensor, "n 17 3"], components: int) -> PoseBasis:
         raise UserError(f"a basis of {n} poses of 17 joints has 1 to {min(n, most)} components; got {components}")
     mean = poses_m.mean(0)
     _, sizes, directions = torch.linalg.svd((poses_m - mean).flatten(1).double(), full_matrices=False)
-    # A direction's sign is left open by LAPACK; with the largest entry positive, every machine has the same basis.
-    directions = directions * directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    # A direction's sign is left open by LAPACK; with its largest entry positive, every machine has the same basis. Of
+    # mirrored poses left and right have equally large ones, often of opposite sign: the first of about the largest.
+    sizes_of = directions.abs()
+    first = (sizes_of > 0.99 * sizes_of.amax(1, keepdim=True)).int().argmax(1, keepdim=True)
+    directions = directions * directions.gather(1, first).sign()
     variance = sizes.square() / max(n - 1, 1)
     scaled = directions[:components] * variance[:components].sqrt().unsqueeze(1)
     explained = float(variance[:components].sum() / variance.sum().clamp_min(1e-12))
