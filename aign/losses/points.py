@@ -27,6 +27,20 @@ def mean_distance(
     return weighted_mean(distance, weight)
 
 
+def robust_distance(
+    pred: Float[Tensor, "n k d"], target: Float[Tensor, "n k d"], weight: Float[Tensor, "n k"], scale: float
+) -> Float[Tensor, " n"]:
+    """Weighted mean of a distance of bounded influence: scale u^2 / (1 + u^2), u = distance / scale.
+
+    In the units of its input and below `scale`, half of it at distance = scale: a wrong keypoint far away neither
+    dominates nor pulls. Smooth at 0. Source: Geman and McClure, 1987. Targets of weight 0 may be anything.
+    """
+    gap = torch.where((weight > 0).unsqueeze(-1), pred - target, torch.zeros_like(pred))
+    square = (gap / scale).square().sum(-1)
+    # 1 - 1 / (1 + u^2) is u^2 / (1 + u^2) without inf / inf for a prediction that has run away.
+    return weighted_mean(scale * torch.where(square < 1, square / (1 + square), 1 - 1 / (1 + square)), weight)
+
+
 def bone_lengths(joints: Float[Tensor, "b j 3"], bones: tuple[tuple[int, int], ...]) -> Float[Tensor, "b n"]:
     """Length of each (child, parent) bone, in the units of its input."""
     child, parent = (list(end) for end in zip(*bones, strict=True))
