@@ -1,4 +1,8 @@
-"""The games a generator and a critic play. A critic gives one score per sample; high means real."""
+"""The games a generator and a critic play. A critic gives one or several scores per sample; high means real.
+
+Several scores (one per joint, per frame) are so many critics in one network: each plays the game by itself, and the
+losses, not the scores, are averaged.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,8 +17,8 @@ from torch.nn import functional as F
 class Game(Protocol):
     """What each side of the game minimises."""
 
-    def generator(self, score: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Loss per sample of the generator, given the critic's score of what it made."""
+    def generator(self, score: Float[Tensor, "b *k"]) -> Float[Tensor, " b"]:
+        """Loss per sample of the generator, given the critic's scores of what it made."""
         ...
 
     def critic(self, net: nn.Module, real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
@@ -28,13 +32,18 @@ def _scores(net: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]
     return real_score, fake_score
 
 
+def _per_sample(losses: Float[Tensor, "b *k"]) -> Float[Tensor, " b"]:
+    """The mean over the scores of a sample; one score's is the loss itself."""
+    return losses if losses.ndim == 1 else losses.flatten(1).mean(1)
+
+
 @dataclass(frozen=True)
 class LeastSquares:
     """Least squares GAN (Mao et al., ICCV 2017): real 1, made 0; what HMR's factorised critics play."""
 
-    def generator(self, score: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def generator(self, score: Float[Tensor, "b *k"]) -> Float[Tensor, " b"]:
         """(D - 1)^2."""
-        return (score - 1).square()
+        return _per_sample((score - 1).square())
 
     def critic(self, net: nn.Module, real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
         """(D(real) - 1)^2 + D(made)^2."""
@@ -46,9 +55,9 @@ class LeastSquares:
 class NonSaturating:
     """The paper's game: sigmoid cross-entropy, non-saturating generator (papers.md 1.1)."""
 
-    def generator(self, score: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    def generator(self, score: Float[Tensor, "b *k"]) -> Float[Tensor, " b"]:
         """-log sigmoid(D)."""
-        return F.softplus(-score)
+        return _per_sample(F.softplus(-score))
 
     def critic(self, net: nn.Module, real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
         """-log sigmoid(D(real)) - log(1 - sigmoid(D(made)))."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aign.data.progress import progress
 from aign.framework.aign import Aign
 from aign.framework.errors import UserError
+from aign.training.gradients import dead_terms, louder, shares, term_gradients
 from aign.training.hooks import Hooks
 from aign.training.state import Feed, TrainState, averaged
 
@@ -28,7 +29,7 @@ class FitConfig:
         beta1: Adam's first moment (0.5 is the author code's; papers.md 2.4).
         clip_norm: the generator's gradient is clipped to this norm.
         ema: decay of the averaged generator.
-        log_every: steps between logged losses.
+        log_every: steps between logged losses and gradients of the terms.
         validate_every: steps between validations and checkpoints.
     """
 
@@ -50,11 +51,13 @@ class FitResult:
         ema: the averaged generator.
         metrics: of the last validation.
         steps_per_second: of the loop alone, without validation.
+        dead: terms and critics whose gradient never counted (aign.training.gradients); `dead_warning` says it.
     """
 
     ema: nn.Module
     metrics: dict[str, float]
     steps_per_second: float
+    dead: tuple[str, ...]
 
 
 def _parameters(state: TrainState, name: str) -> list[nn.Parameter]:
@@ -80,12 +83,15 @@ def _check_finite(step: int, values: Mapping[str, Tensor]) -> None:
 
 
 def train_step(
-    state: TrainState, wrapped: Aign[Any, Any, Any], clip_norm: float, batch: Any
-) -> dict[str, Tensor]:  # the two updates share one generator pass
-    """One step of the generator and one of the critics on the same factors; the mean losses, detached.
+    state: TrainState, wrapped: Aign[Any, Any, Any], clip_norm: float, batch: Any, watched: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # the two updates share one generator pass
+    """One step of the generator and one of the critics on the same factors.
 
     The generator's losses go through the bare, frozen critics, so no critic gradient is averaged in that step; the
     critics' go through the wrapped ones. No network is updated before every loss and gradient is known to be finite.
+
+    Returns:
+        The mean losses, detached; and of a step that is watched the `term_gradients`, which change nothing.
     """
     aign = state.aign
     playing = ("encode", *aign.playing)
@@ -94,6 +100,7 @@ def train_step(
     z = wrapped.encode(batch)
     _freeze(state, True)
     losses = aign.generator_losses(batch, z)
+    pulls = term_gradients(aign, losses, z) if watched else {}
     aign.total(losses).backward()  # type: ignore[no-untyped-call]
     _freeze(state, False)
     critic_losses = wrapped.critic_losses(batch, z)
@@ -110,20 +117,26 @@ def train_step(
     for name in playing:
         state.optimizers[name].step()
     state.ema.update_parameters(aign.encode)
-    return means
+    return means, pulls
 
 
 def _cosine(start: float, step: int, steps: int) -> float:
     return start * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max(steps, 1))))
 
 
-def _mean_over_ranks(values: Mapping[str, Tensor], world: int) -> dict[str, float]:
-    """One reduction for all, and one device synchronisation."""
+def _mean_over_ranks(values: Mapping[str, Tensor], world: int) -> dict[str, Tensor]:
+    """One reduction for all values of one shape, and one device synchronisation."""
     stacked = torch.stack([v.double() for v in values.values()])
     if world > 1:
         torch.distributed.all_reduce(stacked)
         stacked = stacked / world
-    return dict(zip(values, stacked.tolist(), strict=True))
+    return dict(zip(values, stacked.cpu(), strict=True))
+
+
+def _logged(losses: Mapping[str, Tensor], pulls: Mapping[str, Tensor]) -> dict[str, float]:
+    """Losses, and the root mean square over the samples of each term's weighted gradient at the outputs."""
+    gradients = {f"gradient/{name}": float(squares.sum().sqrt()) for name, squares in pulls.items()}
+    return {f"loss/{name}": float(value) for name, value in losses.items()} | gradients
 
 
 def _adam(net: nn.Module, lr: float, beta1: float) -> torch.optim.Adam:
@@ -170,20 +183,26 @@ def fit(
         state.load_state_dict(saved, identity)
     wrapped = state.aign.map_nets(hooks.wrap)
     metrics: dict[str, float] = {} if saved is None else dict(saved["metrics"])
+    loudest: dict[str, float] = {} if saved is None else dict(saved.get("loudest", {}))  # older ones have none
     seconds, first = 0.0, state.step
     with progress(config.steps - first, "train", "steps") as advance:
         while state.step < config.steps:
             began = time.perf_counter()
             for group in state.optimizers["encode"].param_groups:
                 group["lr"] = _cosine(config.lr, state.step, config.steps)
-            losses = train_step(state, wrapped, config.clip_norm, feed.next())
+            watched = (state.step + 1) % config.log_every == 0 or state.step + 1 == config.steps
+            losses, pulls = train_step(state, wrapped, config.clip_norm, feed.next(), watched)
             state.step += 1
-            if state.step % config.log_every == 0 or state.step == config.steps:
-                hooks.log(state.step, {f"loss/{k}": v for k, v in _mean_over_ranks(losses, hooks.world).items()})
+            if watched:
+                losses, pulls = (_mean_over_ranks(values, hooks.world) for values in (losses, pulls))
+                loudest = louder(loudest, shares(pulls))
+                hooks.log(state.step, _logged(losses, pulls))
             seconds += time.perf_counter() - began
             if state.step % config.validate_every == 0 or state.step == config.steps:
                 metrics = validate(state.ema.module) if hooks.rank == 0 else {}
                 hooks.log(state.step, metrics)
-                hooks.save(state.step, {**state.state_dict(identity), "metrics": metrics}, metrics)
+                saved = {**state.state_dict(identity), "metrics": metrics, "loudest": loudest}
+                hooks.save(state.step, saved, metrics)
             advance(1)
-    return FitResult(ema=state.ema.module, metrics=metrics, steps_per_second=(state.step - first) / max(seconds, 1e-9))
+    speed = (state.step - first) / max(seconds, 1e-9)
+    return FitResult(ema=state.ema.module, metrics=metrics, steps_per_second=speed, dead=dead_terms(loudest))

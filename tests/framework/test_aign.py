@@ -134,3 +134,28 @@ def test_least_squares_and_cross_entropy_values():
     score = torch.tensor([0.0, 2.0])
     torch.testing.assert_close(LeastSquares().generator(score), torch.tensor([1.0, 1.0]))
     torch.testing.assert_close(NonSaturating().generator(score), -torch.log(torch.sigmoid(score)))
+
+
+class Column(nn.Module):
+    def __init__(self, net, k):
+        super().__init__()
+        self.net, self.k = net, k
+
+    def forward(self, x):
+        return self.net(x)[:, self.k]
+
+
+@pytest.mark.parametrize("game", [LeastSquares(), NonSaturating()])
+def test_several_scores_are_so_many_critics_whose_losses_are_averaged(game):
+    """Not the loss of the mean score: scores of +1 and -1 about the goal do not cancel."""
+    torch.manual_seed(0)
+    net, real, fake = nn.Linear(3, 4), torch.randn(5, 3), torch.randn(5, 3)
+    score = net(fake)
+    got = game.generator(score)
+    assert got.shape == (5,)
+    torch.testing.assert_close(got, torch.stack([game.generator(score[:, k]) for k in range(4)]).mean(0))
+    assert not torch.allclose(got, game.generator(score.mean(1)), atol=1e-3)
+    torch.testing.assert_close(game.generator(score.reshape(5, 2, 2)), got)
+
+    want = torch.stack([game.critic(Column(net, k), real, fake) for k in range(4)]).mean()
+    torch.testing.assert_close(game.critic(net, real, fake), want)
