@@ -7,9 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from aign.data import assets
 from aign.data.datasets.job import run
+from aign.data.datasets.synthetic import SyntheticOptions
+from aign.data.datasets.synthetic import plan as synthetic_plan
 from aign.data.sources import plan
 from aign.data.store import Manifest, Quarantined, Store, commit
+from aign.data.synthetic.backgrounds import check_pulled
+from aign.framework.errors import UserError
 
 # A runner that was started in the background ignores SIGINT, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,6 +40,30 @@ def build_demo_store(url: str) -> Store:
 def demo_store(tmp_path_factory) -> Store:
     """The store of the 20 embedded motions, made once; nobody may change it."""
     return build_demo_store(str(tmp_path_factory.mktemp("demo") / "store"))
+
+
+def build_people_store(url: str, options: SyntheticOptions) -> Store:
+    """Rendered people as `aign preprocess MOTIONS --dataset synthetic` makes them, without Ray."""
+    torch.set_num_threads(1)
+    results = [run(job, url, number) for number, job in enumerate(synthetic_plan(options))]
+    assert not any(isinstance(result, Quarantined) for result in results), results
+    records = [record for result in results for record in result]
+    commit(url, Manifest(skeleton="smpl24", num_joints=24).updated(records))
+    return Store.open(url)
+
+
+@pytest.fixture(scope="session")
+def people_store(tmp_path_factory) -> Store:
+    """60 clips of 8 frames of rendered people at 64 px with exact keypoints, made once; nobody may change it."""
+    try:
+        check_pulled()
+    except UserError:
+        try:
+            assets.pull(["backgrounds"])
+        except UserError as error:
+            pytest.skip(f"no panoramas: {error}")
+    options = SyntheticOptions(frames=480, clip_frames=8, side_px=64, seed=5)
+    return build_people_store(str(tmp_path_factory.mktemp("people") / "store"), options)
 
 
 @pytest.fixture(scope="module")

@@ -41,14 +41,15 @@ class SourceOptions:
     """What a loader may be told. An option that the data set does not have is refused.
 
     Attributes:
-        keypoints: h36m-videopose3d and motion: "gt" for exact projections, "detector" for projections with the errors
-            of a real detector; h36m-videopose3d: or NAME of data_2d_h36m_NAME.npz.
+        keypoints: h36m-videopose3d, motion and synthetic: "gt" for exact projections, "detector" for projections with
+            the errors of a real detector; h36m-videopose3d: or NAME of data_2d_h36m_NAME.npz.
         framing: video: "person" for square clips of everybody, "whole" for whole pictures of the main person.
         stages: video: tables to make of keypoints, frames, masks, flow, flow_back and quality.
         side_px: video: side of the stored pictures.
         detections: video: a folder (or file) of 2D detections to take instead of detecting: COCO json, OpenPose json or
             VideoPose3D's custom npz, found by the video's name.
         frames: synthetic: how many pictures.
+        clip_frames: synthetic: most frames of a clip.
         seed: synthetic: of everything random.
         domain: synthetic: what may come up; "source" and "target" differ in every knob, "wide" is all of it.
         lighting: synthetic: in place of the domain's.
@@ -64,6 +65,7 @@ class SourceOptions:
     side_px: int = SIDE_PX
     detections: str | None = None
     frames: int = 20_000
+    clip_frames: int = 64
     seed: int = 0
     domain: Literal["wide", "source", "target"] = "wide"
     lighting: Lighting | None = None
@@ -112,7 +114,10 @@ def _videos(path: Path, options: SourceOptions) -> Sequence[Job]:
     return video_ranges.plan(path, Framing(side_px=options.side_px, tables=options.stages), detections)
 
 
-_KNOBS = ("side_px", "frames", "seed", "domain", "lighting", "texture", "background", "camera_height_m", "body_range")
+_KNOBS = (
+    *("keypoints", "side_px", "frames", "clip_frames", "seed", "domain"),
+    *("lighting", "texture", "background", "camera_height_m", "body_range"),
+)
 
 
 def _synthetic(path: Path, options: SourceOptions) -> Sequence[Job]:

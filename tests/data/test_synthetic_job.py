@@ -20,6 +20,7 @@ from aign.data.synthetic.backgrounds import check_pulled
 from aign.data.synthetic.scene import SOURCE, TARGET
 from aign.framework.errors import UserError
 from aign.geometry.rotation import from_axis_angle
+from aign.geometry.skeleton import SMPL24
 
 OPTIONS = SyntheticOptions(frames=50, side_px=128, clip_frames=24, seed=3)
 
@@ -171,3 +172,29 @@ def test_bad_options_are_refused(bad):
 def test_no_motions_is_told(tmp_path):
     with pytest.raises(UserError, match="no motion"):
         plan(SyntheticOptions(motions=str(tmp_path)))
+
+
+def test_detected_keypoints_are_off_as_a_detectors_are_and_nothing_else_changes(tables):
+    (job,) = plan(dataclasses.replace(OPTIONS, keypoints="detector"))
+    found = job.clips(("keypoints", "masks"), Stored(url="", records={})).tables
+    assert [c["mask_png"] for c in found["masks"]] == [c["mask_png"] for c in tables["masks"]]
+    names = SMPL24.joints
+    off, exact_conf, conf = [], [], []
+    for seen, exact in zip(found["keypoints"], tables["keypoints"], strict=True):
+        both = (seen["kp2d_conf"] > 0) & (exact["kp2d_conf"] > 0)
+        assert not ((seen["kp2d_conf"] > 0) & (exact["kp2d_conf"] == 0)).any(), "outside of the picture stays unseen"
+        off.append(np.linalg.norm(seen["kp2d_px"] - exact["kp2d_px"], axis=-1)[both])
+        exact_conf.append(exact["kp2d_conf"])
+        conf.append(seen["kp2d_conf"])
+    assert 0.2 < np.median(np.concatenate(off)) < 8
+    conf = np.concatenate(conf)
+    for unknown in ("spine1", "head", "l_collar"):
+        assert (conf[:, names.index(unknown)] == 0).all()
+    for known in ("pelvis", "neck", "l_foot", "r_wrist"):
+        assert (conf[:, names.index(known)] > 0).mean() > 0.5
+    plain, detected = plan(OPTIONS)[0].provenance("keypoints"), job.provenance("keypoints")
+    assert detected.stages[:-1] == plain.stages
+    assert detected.stages[-1].name == "detector-errors"
+    assert job.provenance("masks") == plan(OPTIONS)[0].provenance("masks")
+    with pytest.raises(UserError, match="gt and detector are allowed"):
+        dataclasses.replace(OPTIONS, keypoints="guessed")

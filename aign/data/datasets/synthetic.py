@@ -9,16 +9,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from aign.body.assets import DEFAULT_BODY, load_body
 from aign.data import assets
 from aign.data.datasets.job import (
+    DETECTOR,
     PRODUCER,
+    PROJECTED,
     Made,
     Recording,
     Stored,
     calibration,
     cut,
+    detector_stage,
     picture_columns,
     stage,
     whole_picture,
@@ -26,6 +30,7 @@ from aign.data.datasets.job import (
 from aign.data.datasets.motion import motion_clips
 from aign.data.datasets.motion.motion_clips import EMBEDDED, MotionClip
 from aign.data.pixels import encode_bits, encode_depth, encode_flow, encode_jpeg, encode_mask, encode_parts
+from aign.data.stages.detector_errors import apply_errors, measured_errors
 from aign.data.store import Provenance
 from aign.data.store.writer import Clip
 from aign.data.synthetic.backgrounds import GROUP, check_pulled
@@ -34,7 +39,7 @@ from aign.data.synthetic.scene import SOURCE, TARGET, WIDE, Background, ClipSize
 from aign.data.synthetic.wardrobe import Texture
 from aign.framework.errors import UserError
 from aign.geometry.camera import CalibratedCamera, Pinhole, Rigid
-from aign.geometry.skeleton import SMPL24
+from aign.geometry.skeleton import H36M17, SMPL24, convert, convert_confidence
 
 TABLES = (
     *("frames", "keypoints", "labels", "masks", "parts", "depth"),
@@ -59,6 +64,7 @@ class SyntheticOptions:
         fps: frames per second.
         seed: of everything random.
         domain: what may come up: "wide" (all of it), or "source" and "target", which differ in every knob.
+        keypoints: "gt" for exact projections, "detector" for projections with the measured errors of a detector.
         motions: the motions: "demo-motions", or a file or folder of BVH, AMASS, CMU or DeepMimic motions.
         lighting: in place of the domain's: "natural", "flat" or "dim".
         texture: in place of the domain's: clothes "plain", "patterned" or "mixed".
@@ -73,6 +79,7 @@ class SyntheticOptions:
     fps: float = 30.0
     seed: int = 0
     domain: Literal["wide", "source", "target"] = "wide"
+    keypoints: str = "gt"
     motions: str = EMBEDDED
     lighting: Lighting | None = None
     texture: Texture | None = None
@@ -89,6 +96,8 @@ class SyntheticOptions:
             raise UserError(f"synthetic clips of {self.clip_frames} frames; 2 to 128 are allowed")
         if not 1 <= self.fps <= 1000:
             raise UserError(f"synthetic clips of {self.fps} frames per second; 1 to 1000 are allowed")
+        if self.keypoints not in PROJECTED:
+            raise UserError(f"synthetic keypoints {self.keypoints!r}; {' and '.join(PROJECTED)} are allowed")
         if self.seed < 0:
             raise UserError(f"seed {self.seed}; 0 or more is allowed")
 
@@ -150,13 +159,14 @@ class SyntheticClips:
             "visibility": stage("visible-vertices", "1"),
         }.get(table, stage("rasterise", "1"))
         licences = sorted({m.licence for m in self.motions})
+        detected = table == "keypoints" and self.options.keypoints == DETECTOR
         return Provenance(
             source_hashes=(
                 _body_sha256(),
                 *(m.sha256 for m in self.motions),
                 *(panoramas if table == "frames" else ()),
             ),
-            stages=(scene, own),
+            stages=(scene, own, *((detector_stage(),) if detected else ())),
             skeleton=SMPL24.name,
             num_joints=len(SMPL24),
             licence=f"CC0-1.0 (body, photographs); motions: {', '.join(licences)}",
@@ -173,7 +183,10 @@ class SyntheticClips:
         for scene, recording in self.scenes():
             rendered = render_clip(scene)
             for table in wanted:
-                tables[table] += _rows(table, scene, recording, rendered)
+                columns = _columns(table, scene, rendered)
+                if table == "keypoints" and self.options.keypoints == DETECTOR:
+                    columns[0].update(_detected(columns[0]["kp2d_px"], columns[0]["kp2d_conf"], scene))
+                tables[table] += cut(recording, "synthetic", *columns)
         return Made(tables=tables)
 
     def scenes(self) -> Iterator[tuple[Scene, Recording]]:
@@ -248,9 +261,28 @@ def _camera(scene: Scene) -> CalibratedCamera:
     )
 
 
-def _rows(table: str, scene: Scene, recording: Recording, clip: RenderedClip) -> list[dict[str, Any]]:
-    per_frame, per_clip = _columns(table, scene, clip)
-    return cut(recording, "synthetic", per_frame, per_clip)
+_DETECTED_AS = {"neck": "thorax", "l_foot": "l_ankle", "r_foot": "r_ankle", "l_hand": "l_wrist", "r_hand": "r_wrist"}
+"""SMPL's joints that a detector's statistics do not name: whose errors they get."""
+
+
+def _detected(
+    kp2d_px: Float32[np.ndarray, "t 24 2"], conf: Float32[np.ndarray, "t 24"], scene: Scene
+) -> dict[str, np.ndarray]:
+    """Projections as a detector would have found them; it does not find the spine, collars and head joints."""
+    exact, _ = convert(torch.from_numpy(kp2d_px), SMPL24, H36M17)
+    there = convert_confidence(torch.from_numpy(conf), SMPL24, H36M17)
+    found, found_conf = apply_errors(
+        exact.numpy(), there.numpy(), [*scene.seed, 4], measured_errors(), scene.motion.fps
+    )  # fmt: skip
+    kp2d, kp_conf = np.zeros_like(kp2d_px), np.zeros_like(conf)
+    for joint, name in enumerate(SMPL24.joints):
+        stands = _DETECTED_AS.get(name, name)
+        if stands in H36M17.joints:
+            like = H36M17.index(stands)[0]
+            kp_conf[:, joint] = np.where(conf[:, joint] > 0, found_conf[:, like], 0)
+            moved = kp2d_px[:, joint] + found[:, like] - exact.numpy()[:, like]
+            kp2d[:, joint] = np.where(kp_conf[:, joint, None] > 0, moved, 0)
+    return {"kp2d_px": kp2d, "kp2d_conf": kp_conf}
 
 
 def _columns(table: str, scene: Scene, clip: RenderedClip) -> tuple[dict[str, Any], dict[str, Any]]:
