@@ -181,7 +181,7 @@ def clip(frames: int) -> Frames:
 
 
 def exported(lifter: Lifter, config: LifterConfig, folder: Path) -> OnnxPredictor:
-    blank = ModelCard(lifter=config, recipe="", store_hash="", sequences={}, licences=(), protocol="", metrics={})
+    blank = ModelCard(network=config, recipe="", store_hash="", sequences={}, licences=(), protocol="", metrics={})
     save_package(folder, lifter, blank)
     export_onnx(folder, folder / "lifter.onnx")
     return OnnxPredictor.of(folder / "lifter.onnx", threads=1)

@@ -1,7 +1,7 @@
 """A registered model on somebody's video: overlay, joints, and a page to look at."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,18 @@ import tyro
 from aign.data import assets
 from aign.data.sources import SourceOptions, plan
 from aign.data.store import Store
+from aign.framework.errors import UserError
+from aign.inference.body_predictor import BodyPredictor
+from aign.inference.body_video import (
+    VideoPlace,
+    capture_view,
+    file_name,
+    h36m17,
+    save_bodies,
+    view_lens,
+    write_body_view,
+)
+from aign.inference.package import load_card
 from aign.inference.predictor import LiftingPredictor
 from aign.inference.report import DemoReport, Entry, LiftedClip, write_report
 from aign.inference.video import VideoView, lift_views, read_views, save_joints, write_view
@@ -22,11 +34,11 @@ from pipelines.preprocess import preprocess, tell
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Lift the person in a video, or in each video of a folder, to 3D.
+    """Capture the person in a video, or in each video of a folder: joints by a lifter, bodies by motion capture.
 
     Attributes:
         video: file or folder.
-        model: models:/NAME@ALIAS, or a package folder.
+        model: models:/NAME@ALIAS, or a package folder; of lifting or motion capture.
         out: folder that receives index.html, an overlay and an npz for each video, and the store in between.
         mlflow: folder of the embedded MLflow store that models:/ names; MLFLOW_TRACKING_URI wins.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
@@ -41,22 +53,68 @@ class Arguments:
 
 def view_name(view: VideoView) -> str:
     """File name of a view's outputs."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in f"{view.sequence}-{view.camera}")
+    return file_name(f"{view.sequence}-{view.camera}")
 
 
-def write_views(views: Sequence[VideoView], joints: Sequence[np.ndarray], out: Path) -> tuple[LiftedClip, ...]:
-    """Overlay and joints of every view, and what the page shows of it."""
-    out.mkdir(parents=True, exist_ok=True)
+def _clip(view: VideoView, what: str, joints_cam_m: np.ndarray) -> LiftedClip:
+    """What the page shows of a view."""
+    name = view_name(view)
+    seen = int(np.isfinite(joints_cam_m).all(axis=(1, 2)).sum())
+    lens = "its calibration" if view.calibrated else "an assumed field of view: depth and size are rough"
+    caption = f"{view.sequence}, {view.camera}: {seen} of {len(joints_cam_m)} frames {what}; camera from {lens}"
+    return LiftedClip(name=name, caption=caption, video=f"{name}.mp4", fps=view.fps, predicted_m=joints_cam_m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """What a model made of all views: files in the folder, and what the page says of them."""
+
+    clips: tuple[LiftedClip, ...]
+    title: str
+    made: str
+    file: str
+
+
+def lifted(package: Path, views: Sequence[VideoView], out: Path) -> Captured:
+    """Overlay and joints of every view, by a lifter."""
+    predictor = LiftingPredictor.of(package)
     clips = []
-    for view, lifted in zip(views, joints, strict=True):
-        name = view_name(view)
-        save_joints(out / f"{name}.npz", view, lifted)
-        write_view(view, lifted, out / f"{name}.mp4")
-        seen = int(np.isfinite(lifted).all(axis=(1, 2)).sum())
-        lens = "its calibration" if view.calibrated else "an assumed field of view: depth and size are rough"
-        caption = f"{view.sequence}, {view.camera}: {seen} of {len(lifted)} frames lifted; camera from {lens}"
-        clips.append(LiftedClip(name=name, caption=caption, video=f"{name}.mp4", fps=view.fps, predicted_m=lifted))
-    return tuple(clips)
+    for view, joints in zip(views, lift_views(views, predictor.predict), strict=True):
+        save_joints(out / f"{view_name(view)}.npz", view, joints)
+        write_view(view, joints, out / f"{view_name(view)}.mp4")
+        clips.append(_clip(view, "lifted", joints))
+    made = "Coloured limbs are the 3D pose projected back into the picture, rings are the detections."
+    return Captured(
+        clips=tuple(clips), title="Lifted video", made=made, file="joints_cam_m in metres, names, keypoints, fps"
+    )
+
+
+def embodied(package: Path, views: Sequence[VideoView], out: Path) -> Captured:
+    """Overlay and bodies of every view, by a motion-capture model.
+
+    Raises:
+        UserError: a view in which not one frame shows enough of a person.
+    """
+    predictor = BodyPredictor.of(package)
+    clips = []
+    for view in views:
+        bodies = capture_view(view, predictor)
+        if not bodies.known.any():
+            raise UserError(f"{view.sequence} {view.camera}: no frame shows enough of a person")
+        where = VideoPlace(frame=view.number, fps=view.fps, intrinsics_px=view_lens(view))
+        save_bodies(out / f"{view_name(view)}.npz", bodies, predictor.body, where)
+        write_body_view(view, bodies, predictor.body, out / f"{view_name(view)}.mp4")
+        clips.append(_clip(view, "captured", h36m17(bodies, predictor.body)))
+    made = "The shaded surface is the body that the model sees in each picture, projected back into it."
+    file = "rotmats, betas, pelvis_cam_m and joints_cam_m (metres, radians), frame, fps, intrinsics_px"
+    return Captured(clips=tuple(clips), title="Captured video", made=made, file=file)
+
+
+CAPTURES: Mapping[str, Callable[[Path, Sequence[VideoView], Path], Captured]] = {
+    "lifting": lifted,
+    "motion_capture": embodied,
+}
+"""By task of the model."""
 
 
 def capture(args: Arguments) -> Path:
@@ -65,21 +123,22 @@ def capture(args: Arguments) -> Path:
     Raises:
         UserError: no such model, no usable video, or the folder cannot be written.
     """
-    predictor = LiftingPredictor.of(package_folder(args.model, args.mlflow))
+    package = package_folder(args.model, args.mlflow)
+    card = load_card(package)
     assets.pull(["pose"])
     store_url = absolute(str(args.out / "store"))
     tell(preprocess(plan(args.video, "video", SourceOptions(framing="whole")), store_url, args.address), store_url)
     views = read_views(Store.open(store_url))
-    clips = write_views(views, lift_views(views, predictor.predict), args.out)
-    card = predictor.card
+    args.out.mkdir(parents=True, exist_ok=True)
+    done = CAPTURES[card.task](package, views, args.out)
     report = DemoReport(
-        title="Lifted video",
+        title=done.title,
         summary=(
-            f"{len(clips)} video(s) through BlazePose and the lifter {args.model} (recipe {card.recipe}). "
-            "Coloured limbs are the 3D pose projected back into the picture, rings are the detections.",
+            f"{len(done.clips)} video(s) through BlazePose and the model {args.model} (recipe {card.recipe}). "
+            f"{done.made}",
         ),
-        clips=clips,
-        files=tuple(Entry(term=f"{c.name}.npz", text="joints_cam_m in metres, names, keypoints, fps") for c in clips),
+        clips=done.clips,
+        files=tuple(Entry(term=f"{c.name}.npz", text=done.file) for c in done.clips),
         provenance=(Entry(term="model", text=f"{args.model}; trained on store {card.store_hash[:12]}"),),
         licences=tuple(Entry(term="model's data", text=text) for text in card.licences),
     )

@@ -18,6 +18,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "reproduce": ("pipelines.reproduce", "rebuild a table of the paper: train its rows, measure, draw"),
     "register": ("pipelines.register", "register a finished run in MLflow, behind its gates"),
     "models": ("pipelines.models", "list, promote, roll back or pull registered models"),
+    "adapt": ("pipelines.adapt", "adapt a motion-capture model to clips that nobody labelled"),
     "capture": ("pipelines.capture", "run a registered model on a video"),
     "export": ("pipelines.export", "write a model as one file for other programs (ONNX)"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray.train as rt
 import torch
@@ -16,7 +16,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from aign.data.progress import progress
 from aign.data.store import Store
 from aign.framework.errors import StorageError, UserError
-from aign.recipes.lifting import LiftingRecipe, prepare
+from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
 from aign.registry.tracking import Tracking
 from aign.training import FitResult, Hooks, LocalHooks, fit
@@ -43,7 +43,7 @@ class Job:
         run_id: of its MLflow run.
     """
 
-    recipe: LiftingRecipe
+    recipe: Recipe
     store_url: str
     run_dir: Path
     workers: int = 2
@@ -60,20 +60,31 @@ class Trained:
     """A finished training.
 
     Attributes:
-        lifter: state of the averaged generator.
+        generator: state of the averaged one.
         metrics: of the last validation.
         steps_per_second: of the loop.
+        dead: terms and critics that did nothing (`aign.training.gradients`).
     """
 
-    lifter: dict[str, torch.Tensor]
+    generator: dict[str, torch.Tensor]
     metrics: dict[str, float]
     steps_per_second: float
+    dead: tuple[str, ...]
+
+
+Ended: TypeAlias = tuple[float, tuple[str, ...]]
+"""Of a training, what is in no checkpoint: steps per second, and which terms were dead."""
+
+
+def ended(result: FitResult) -> Ended:
+    """What a worker returns, which has to be small."""
+    return result.steps_per_second, result.dead
 
 
 def run(job: Job, hooks: Hooks) -> FitResult:
     """Train in this process, as the rank that the hooks say."""
     store = Store.open(job.store_url)
-    training = prepare(job.recipe, store, hooks)
+    training = task_of(job.recipe).prepare(job.recipe, store, hooks)
     identity = {**flatten(job.recipe), "store_hash": store.hash}
     try:
         return fit(training.aign, training.feed, job.recipe.fit, hooks, training.validate, identity)
@@ -81,13 +92,13 @@ def run(job: Job, hooks: Hooks) -> FitResult:
         training.feed.close()
 
 
-def _worker(config: dict[str, Any]) -> float:
+def _worker(config: dict[str, Any]) -> Ended:
     torch.set_num_threads(1)
     job: Job = config["job"]
-    return run(job, RayHooks(job.run_dir, job.run_log)).steps_per_second
+    return ended(run(job, RayHooks(job.run_dir, job.run_log)))
 
 
-def _on_ray(job: Job) -> tuple[Path, float]:
+def _on_ray(job: Job) -> tuple[Path, Ended]:
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job},
@@ -105,7 +116,7 @@ def _on_ray(job: Job) -> tuple[Path, float]:
         result = trainer.fit()
     if result.checkpoint is None:
         raise UserError(f"run {job.run_dir.name} reported no checkpoint")
-    return Path(result.checkpoint.path), float(result.return_value)
+    return Path(result.checkpoint.path), result.return_value
 
 
 @contextmanager
@@ -152,20 +163,20 @@ def train(job: Job, address: str | None = None) -> Trained:
         UserError: the configuration differs from the run's, roles overlap, a loss is not finite, the disk is full.
     """
     if job.workers == 0:
-        result = run(job, LocalHooks(job.run_dir))
+        speed, dead = ended(run(job, LocalHooks(job.run_dir)))
         state = load_state(job.run_dir / CHECKPOINT)
-        speed = result.steps_per_second
     else:
         with cluster(address):
-            folder, speed = _unwrapped(job)
+            folder, (speed, dead) = _unwrapped(job)
             state = load_state(folder / CHECKPOINT)
     averaged = {
         name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")
     }
-    return Trained(lifter=averaged, metrics=dict(state["metrics"]), steps_per_second=speed)
+    generator = task_of(job.recipe).generator_state(averaged)
+    return Trained(generator=generator, metrics=dict(state["metrics"]), steps_per_second=speed, dead=dead)
 
 
-def _unwrapped(job: Job) -> tuple[Path, float]:
+def _unwrapped(job: Job) -> tuple[Path, Ended]:
     """A user's mistake found by a worker is told once, in one line, not as a stack of remote tracebacks."""
     try:
         return _on_ray(job)

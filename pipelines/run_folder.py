@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from aign.data.publish import published
-from aign.evaluation.report import Report
 from aign.framework.errors import UserError
+from aign.inference.package import load_card
+from aign.recipes.task import Task
+from aign.recipes.tasks import TASKS
 from aign.training.identity import flatten
 
 FINISHED = "run.json"
@@ -26,14 +28,16 @@ class Run:
         folder: absolute.
         run_id: in MLflow.
         store_url: what it was trained and tested on.
-        report: of the test role.
+        task: of its model.
+        report: of the test role, of the task's type.
         steps_per_second: of the training loop; 0 where it was finished before.
     """
 
     folder: Path
     run_id: str
     store_url: str
-    report: Report
+    task: Task
+    report: Any
     steps_per_second: float = 0.0
 
     @property
@@ -50,10 +54,13 @@ class Run:
         """
         try:
             facts = json.loads((folder / FINISHED).read_text())
-            report = Report.from_json((folder / "report.json").read_text())
-            return Run(folder=folder.absolute(), run_id=facts["run_id"], store_url=facts["store_url"], report=report)
+            run_id, store_url = str(facts["run_id"]), str(facts["store_url"])
+            text = (folder / "report.json").read_text()
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise UserError(f"{folder} is not a finished run: {error}; train one with `aign train`") from error
+        task = TASKS[load_card(folder / "package").task]
+        report = task.read_report(text)
+        return Run(folder=folder.absolute(), run_id=run_id, store_url=store_url, task=task, report=report)
 
 
 @contextmanager

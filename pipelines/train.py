@@ -3,31 +3,33 @@
 import dataclasses
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from rich.console import Console
 from torch import nn
 
-from aign.data.store import Store
-from aign.evaluation.lifting import lifter_method, load_view, measure, metrics
-from aign.evaluation.report import Provenance, Report
-from aign.evaluation.tables import error_table, render_html, render_markdown, render_rich
+from aign.data.store import Selection, Store
+from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
 from aign.inference.figure import training_curves
-from aign.inference.package import ModelCard, save_package
+from aign.inference.package import ModelCard, blank, save_package
 from aign.recipes import RECIPES
 from aign.recipes import recipe as recipe_named
-from aign.recipes.lifting import LiftingRecipe, check_roles, load_memory
+from aign.recipes.lifting import LiftingRecipe
+from aign.recipes.mocap import MocapRecipe
+from aign.recipes.task import Sources
+from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
-from aign.tasks.lifting import build_lifter
+from aign.training.gradients import dead_warning
 from infra.storage import absolute
 from pipelines.arguments import parse_over
+from pipelines.evaluate import package_folder
 from pipelines.ray_train import Job, train
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
 
@@ -40,7 +42,7 @@ def commit() -> str:
 
 
 def run_recipe(
-    recipe: LiftingRecipe, store_url: str, folder: Path, tracking: Tracking, workers: int, address: str | None = None
+    recipe: Recipe, store_url: str, folder: Path, tracking: Tracking, workers: int, address: str | None = None
 ) -> Run:
     """Train, test, package, track. A folder that holds the run goes on where it was; a finished one is kept.
 
@@ -49,18 +51,18 @@ def run_recipe(
             `train` raises.
     """
     store = Store.open(store_url)
-    check_roles(store, recipe.roles)
-    config = {**dataclasses.asdict(recipe), "store": store.hash}
+    sources = task_of(recipe).sources(recipe, store)
+    config = {**dataclasses.asdict(recipe), **sources.hashes}
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         check_same(folder, config)
         if (folder / FINISHED).exists():
             return Run.open(folder)
-        facts = RunFacts(recipe=recipe.name, store_hash=store.hash, licences=store.manifest.licences, commit=commit())
+        facts = RunFacts(recipe=recipe.name, store_hash=store.hash, licences=sources.licences, commit=commit())
         run_id = start_run(tracking, folder.name, config, facts)
         job = Job(recipe=recipe, store_url=store_url, run_dir=folder, workers=workers, tracking=tracking, run_id=run_id)
         try:
-            speed = _train_and_test(job, store, tracking, address)
+            speed = _train_and_test(job, store, sources, address)
         except BaseException as error:
             finish(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
@@ -69,47 +71,55 @@ def run_recipe(
         return dataclasses.replace(Run.open(folder), steps_per_second=speed)
 
 
-def _train_and_test(job: Job, store: Store, tracking: Tracking, address: str | None) -> float:
+def _train_and_test(job: Job, store: Store, sources: Sources, address: str | None) -> float:
     """Everything of a run but its end; steps per second."""
-    recipe, folder = job.recipe, job.run_dir
+    recipe, folder, task = job.recipe, job.run_dir, task_of(job.recipe)
     trained = train(job, address)
-    lifter = build_lifter(recipe.task.lifter, load_memory(store, recipe.roles.memory).canonical_m)
-    lifter.load_state_dict(trained.lifter)
-    report = test(lifter, recipe, store)
-    _write(folder, recipe, store, lifter, report)
-    log = RunLog(tracking, job.run_id)
-    log.log(recipe.fit.steps, {f"test/{name}": value for name, value in metrics(report).items()})
+    if trained.dead:
+        print(dead_warning(trained.dead), file=sys.stderr)
+    model = blank(task.network(recipe))
+    model.load_state_dict(trained.generator)
+    report = test(model, recipe, store, sources)
+    _write(folder, recipe, sources, model, report)
+    assert job.tracking is not None, "a run is tracked"
+    log = RunLog(job.tracking, job.run_id)
+    log.log(recipe.fit.steps, {f"test/{name}": value for name, value in task.numbers(report).items()})
     log.flush()
     kept = ("report.json", "table.md", "table.html", "curves.png", "package")
-    log_files(tracking, job.run_id, [folder / name for name in kept])
+    log_files(job.tracking, job.run_id, [folder / name for name in kept])
     return trained.steps_per_second
 
 
-def test(lifter: nn.Module, recipe: LiftingRecipe, store: Store) -> Report:
+def test(model: nn.Module, recipe: Recipe, store: Store, sources: Sources) -> Any:
     """The report of a recipe's test role under its protocol."""
-    view = load_view(store, recipe.roles.test)
-    count, licences = len(set(view.rows.sequence.tolist())), ", ".join(store.manifest.licences)
-    data = f"regime {recipe.roles.regime}; {count} held-out sequences, {licences}"
+    task = task_of(recipe)
+    view = task.view(store, Selection(sequences=sources.sequences["test"]))
+    count = len(set(view.rows.sequence.tolist()))
+    data = f"{task.label(recipe)}{count} held-out sequences, {', '.join(store.manifest.licences)}"
     provenance = Provenance(method=recipe.name, data=data, store_hash=store.hash)
-    return measure(lifter_method(lifter, torch.device("cpu")), view, recipe.protocol, provenance)
+    return task.measure(task.method(model), view, recipe.protocol, provenance)
 
 
-def _write(folder: Path, recipe: LiftingRecipe, store: Store, lifter: nn.Module, report: Report) -> None:
+def _write(folder: Path, recipe: Recipe, sources: Sources, model: nn.Module, report: Any) -> None:
+    task = task_of(recipe)
     card = ModelCard(
-        lifter=recipe.task.lifter,
+        network=task.network(recipe),
         recipe=recipe.name,
-        store_hash=store.hash,
-        sequences={role: tuple(sorted(names)) for role, names in check_roles(store, recipe.roles).items()},
-        licences=store.manifest.licences,
+        store_hash=sources.hashes["store"],
+        sequences=sources.sequences,
+        licences=sources.licences,
         protocol=f"{report.protocol} ({report.protocol_hash})",
-        metrics=metrics(report),
+        metrics=task.numbers(report),
+        body=task.body,
     )
-    save_package(folder / "package", lifter, card)
-    table = error_table([report])
-    publish(folder / "table.md", render_markdown(table))
-    publish(folder / "table.html", render_html(table))
+    save_package(folder / "package", model, card)
+    table = task.draw([report], None)
+    publish(folder / "table.md", table.markdown)
+    publish(folder / "table.html", table.html)
     publish(folder / "report.json", report.to_json())
-    training_curves(folder / "curves.png", {recipe.name: logged(folder)})
+    # How hard each term pulls is for whoever tunes weights, and in the tracking; here it would double the panels.
+    rows = [{k: v for k, v in row.items() if not k.startswith("gradient/")} for row in logged(folder)]
+    training_curves(folder / "curves.png", {recipe.name: rows})
 
 
 def logged(folder: Path) -> list[dict[str, float]]:
@@ -118,8 +128,15 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Recipe(LiftingRecipe):
+class _LiftingRecipe(LiftingRecipe):
     """A recipe as flags: its own name is none, for --name is the run's."""
+
+    name: tyro.conf.Suppress[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MocapRecipe(MocapRecipe):
+    """Likewise."""
 
     name: tyro.conf.Suppress[str]
 
@@ -135,7 +152,6 @@ class Arguments:
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
         workers: Ray Train workers; 0: this process, without Ray.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
-        recipe: what to train.
     """
 
     store: str
@@ -144,10 +160,43 @@ class Arguments:
     mlflow: Path = Path("mlflow")
     workers: int = 2
     address: str | None = None
-    recipe: Annotated[_Recipe, tyro.conf.arg(name="")]
 
 
-def parse(argv: Sequence[str]) -> Arguments:
+@dataclass(frozen=True, kw_only=True)
+class LiftingArguments(Arguments):
+    """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
+
+    Attributes:
+        recipe: what to train.
+    """
+
+    recipe: Annotated[_LiftingRecipe, tyro.conf.arg(name="")]
+
+    @property
+    def chosen(self) -> LiftingRecipe:
+        """The recipe."""
+        return LiftingRecipe(**vars(self.recipe))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MocapArguments(Arguments):
+    """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
+
+    Attributes:
+        recipe: what to train.
+    """
+
+    recipe: Annotated[_MocapRecipe, tyro.conf.arg(name="")]
+
+    @property
+    def chosen(self) -> MocapRecipe:
+        """The recipe, with the places that it names where every worker finds them."""
+        recipe = MocapRecipe(**vars(self.recipe))
+        start = str(package_folder(recipe.start, self.mlflow).absolute()) if recipe.start else ""
+        return dataclasses.replace(recipe, replay=absolute(recipe.replay) if recipe.replay else "", start=start)
+
+
+def parse(argv: Sequence[str]) -> LiftingArguments | MocapArguments:
     """RECIPE and its flags."""
     known = f"recipes: {', '.join(RECIPES)}"
     if argv and argv[0] in ("-h", "--help"):
@@ -156,17 +205,20 @@ def parse(argv: Sequence[str]) -> Arguments:
     if not argv or argv[0].startswith("-"):
         raise UserError(f"name a recipe first: aign train RECIPE --store URL; {known}")
     marker: Any = tyro.MISSING
-    default = Arguments(store=marker, recipe=_Recipe(**vars(recipe_named(argv[0]))))
-    return parse_over(default, f"aign train {argv[0]}", argv[1:])
+    named, prog = recipe_named(argv[0]), f"aign train {argv[0]}"
+    if isinstance(named, LiftingRecipe):
+        lifting = LiftingArguments(store=marker, recipe=_LiftingRecipe(**vars(named)))
+        return parse_over(lifting, prog, argv[1:])
+    return parse_over(MocapArguments(store=marker, recipe=_MocapRecipe(**vars(named))), prog, argv[1:])
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     args = parse(argv)
-    recipe = LiftingRecipe(**vars(args.recipe))
+    recipe = args.chosen
     folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
     run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
     console = Console()
-    console.print(render_rich(error_table([run.report]), width=console.width))
+    console.print(run.task.draw([run.report], None).rich(console.width))
     speed = f"{run.steps_per_second:.0f} steps/s" if run.steps_per_second else "finished before"
-    print(f"run {folder} ({speed}); next: aign register {folder} --name lifting")
+    print(f"run {folder} ({speed}); next: aign register {folder} --name {run.task.name}")

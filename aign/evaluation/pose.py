@@ -1,9 +1,9 @@
 """Pose metrics: one value per pose, in millimetres, from joints in metres.
 
 Convention: metrics do not depend on the axes of the frame, but prediction and target must share it. Whoever calls says
-what counts: `valid` marks the joints that are averaged, `root` names the joints whose mean is the origin (it need not
-be among those that are averaged). A pose without any valid joint has no value: NaN. No gradient: losses live in
-`aign.losses`.
+what counts: `valid` marks the joints that are averaged, `root` names the joints whose mean is the origin (they need not
+be among those that are averaged; none where the joints already are relative to an origin that is no joint). A pose
+without any valid joint has no value: NaN. No gradient: losses live in `aign.losses`.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +27,10 @@ LIMBS = ((1, 14), (4, 11))
 
 @torch.no_grad()
 def centre(joints_m: Float[Tensor, "*b j 3"], root: tuple[int, ...]) -> Float[Tensor, "*b j 3"]:
-    """Joints in float64 relative to the mean of the root joints, for example (0,) or both hips."""
+    """Joints in float64 relative to the mean of the root joints, for example (0,) or both hips; () leaves them."""
     joints = joints_m.double()
+    if not root:
+        return joints
     return joints - joints[..., list(root), :].mean(dim=-2, keepdim=True)
 
 

@@ -18,10 +18,10 @@ from aign.data.actions import ACTIONS_13, ACTIONS_15
 from aign.data.datasets.h36m.h36m_takes import DAMAGED, sequences_of
 from aign.evaluation.pose import Alignment
 from aign.framework.errors import UserError
+from aign.geometry.skeleton import H36M17, SMPL24, skeleton
 
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 FRONTAL_CAMERA = "60457274"
-NUM_JOINTS = 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class Protocol:
         id: canonical id; not part of the hash.
         joint_set: skeleton the joints are numbered in.
         joints: joints that are averaged.
-        root: joints whose mean is the origin; averaged too only if they are among `joints`.
+        root: joints whose mean is the origin; averaged too only if they are among `joints`. Empty: both sides come
+            relative to an origin that is no joint (that of the body model), and nothing is subtracted.
         alignments: what is computed; the first is the headline.
         aggregation: headline mean over the actions' means or over all frames.
         frame_stride: frame indices (from 0; Human3.6M's at 50 Hz) divisible by this count.
@@ -45,7 +46,7 @@ class Protocol:
 
     id: str
     joint_set: str = "h36m17"
-    joints: tuple[int, ...] = tuple(range(NUM_JOINTS))
+    joints: tuple[int, ...] = tuple(range(len(H36M17)))
     root: tuple[int, ...] = (0,)
     alignments: tuple[Alignment, ...] = ("root", "similarity", "scale", "rigid")
     aggregation: Literal["actions", "frames"] = "actions"
@@ -70,7 +71,12 @@ class Protocol:
     @property
     def counts_root(self) -> bool:
         """Whether an exact zero at the root takes part in the mean (it deflates MPJPE by up to 1/17)."""
-        return set(self.root) <= set(self.joints)
+        return bool(self.root) and set(self.root) <= set(self.joints)
+
+    @property
+    def num_joints(self) -> int:
+        """Joints of the joint set, counted or not."""
+        return len(skeleton(self.joint_set))
 
     @property
     def human36m(self) -> bool:
@@ -155,6 +161,17 @@ _AIGN_13 = Protocol(
     excluded=_LOST_SEQUENCE,
     actions=ACTIONS_13,
 )
+# What the authors' released code logs as `centered_d3_joint_loss`: the model's 24 joints with the predicted global
+# rotation, no translation, no scale, no Procrustes, about the model's origin. Whether the slides' "per-joint error" is
+# this one is not stated, so the same about the pelvis stands beside it, and PA beside both.
+_MESH_24 = Protocol(
+    id="aign-nips17-mesh24/smpl-origin",
+    joint_set=SMPL24.name,
+    joints=tuple(range(len(SMPL24))),
+    root=(),
+    alignments=("root", "similarity"),
+    aggregation="frames",
+)
 
 PROTOCOLS: Mapping[str, Protocol] = {
     p.id: p
@@ -178,6 +195,16 @@ PROTOCOLS: Mapping[str, Protocol] = {
             alignments=("similarity", "root", "scale", "rigid"),
             aggregation="frames",
         ),
+        Protocol(id="open-motion/heldout/j14/mid-hip", joints=_LSP14, root=_MID_HIP, aggregation="frames"),
+        Protocol(
+            id="open-video/pseudo-truth/j14/mid-hip",
+            joints=_LSP14,
+            root=_MID_HIP,
+            alignments=("similarity", "root", "scale", "rigid"),
+            aggregation="frames",
+        ),
+        _MESH_24,
+        dataclasses.replace(_MESH_24, id="aign-nips17-mesh24/pelvis", root=(0,)),
     )
 }
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from aign.data.actions import ACTIONS_13, ACTIONS_15, canonical_action
 from aign.data.datasets.h36m.h36m_takes import DAMAGED
-from aign.evaluation.pose import METRICS, Alignment, is_flipped
-from aign.evaluation.protocol import NUM_JOINTS, Protocol
+from aign.evaluation.pose import METRICS, Alignment, centre, is_flipped
+from aign.evaluation.protocol import Protocol
 from aign.evaluation.rows import Rows, selected
 from aign.framework.errors import UserError
 
@@ -129,7 +129,8 @@ def evaluate(
     """Measure predictions under a protocol.
 
     Args:
-        pred_m: H36M-17 joints in metres, in the target's frame (camera or world), root-relative or not.
+        pred_m: joints of the protocol's joint set (mostly H36M-17) in metres, in the target's frame (camera or world),
+            root-relative or not; relative to the origin where the protocol has no root.
         target_m: the truth, likewise.
         valid: joints whose truth is known.
         rows: where each pose comes from.
@@ -140,14 +141,14 @@ def evaluate(
         UserError: wrong joint set, lengths that differ, NaN in a valid joint, millimetres for metres, an unknown
             action, or nothing left to measure.
     """
-    _check_shapes(pred_m, target_m, valid, rows)
+    _check_shapes(pred_m, target_m, valid, rows, protocol)
     chosen = torch.from_numpy(selected(rows, protocol))
     if not bool(chosen.any()):
         raise UserError(f"got no pose that {protocol.id} counts; it allows {protocol.selection_in_words}")
     actions = _canonical(rows.action[chosen.numpy()]) if protocol.human36m else rows.action[chosen.numpy()]
     pred, target, known = pred_m[chosen], target_m[chosen], valid[chosen]
     scored = known.clone()
-    scored[:, [j for j in range(NUM_JOINTS) if j not in protocol.joints]] = False
+    scored[:, [j for j in range(protocol.num_joints) if j not in protocol.joints]] = False
     usable = known[:, list(protocol.root)].all(dim=1) & (scored.sum(dim=1) >= MIN_JOINTS)
     if not bool(usable.any()):
         raise UserError(f"got {len(pred)} poses without a valid root and {MIN_JOINTS} valid joints; need at least one")
@@ -175,11 +176,15 @@ def evaluate(
     )
 
 
-def _check_shapes(pred: Tensor, target: Tensor, valid: Tensor, rows: Rows) -> None:
+def _check_shapes(pred: Tensor, target: Tensor, valid: Tensor, rows: Rows, protocol: Protocol) -> None:
     lengths = {len(column) for column in vars(rows).values() if column is not None}
-    if pred.shape != target.shape or pred.shape[1:] != (NUM_JOINTS, 3) or valid.shape != pred.shape[:2]:
+    j = protocol.num_joints
+    if pred.shape != target.shape or pred.shape[1:] != (j, 3) or valid.shape != pred.shape[:2]:
         got = [tuple(x.shape) for x in (pred, target, valid)]
-        raise UserError(f"got predictions, targets, valid of shapes {got}; allowed are [n, 17, 3] twice and [n, 17]")
+        raise UserError(
+            f"got predictions, targets, valid of shapes {got}; allowed are [n, {j}, 3] twice and [n, {j}], because "
+            f"{protocol.id} counts joints of {protocol.joint_set}"
+        )
     if lengths != {len(pred)}:
         raise UserError(f"got {len(pred)} poses but rows of lengths {sorted(lengths)}; allowed is one row per pose")
 
@@ -191,7 +196,7 @@ def _check_values(pred: Tensor, target: Tensor, scored: Tensor, root: tuple[int,
         bad = int((~joints.isfinite().all(dim=-1) & counted).sum())
         if bad:
             raise UserError(f"got {bad} {name} that are NaN or infinite in valid joints; allowed are finite numbers")
-    reach = (target - target[:, root[0], None]).norm(dim=-1)[counted].median()
+    reach = centre(target, root[:1]).norm(dim=-1)[counted].median()
     if reach > _MAX_BODY_M:
         raise UserError(
             f"got targets whose joints are {float(reach):.0f} from the root; allowed are metres (mm given?)"

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from aign.data.publish import published
 from aign.framework.errors import StorageError, UserError
 from aign.geometry.camera import Pinhole
-from aign.inference.package import CARD, load_package
+from aign.inference.package import CARD, load_as
 from aign.inference.predictor import checked_frames, unseen_as_nan
 from aign.tasks.lifting.factors import PoseFactors
 from aign.tasks.lifting.frames import neighbours
@@ -87,7 +87,7 @@ def export_onnx(package: Path, out: Path) -> float:
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         _needed(name)
-    lifter, _ = load_package(package)
+    lifter, _ = load_as(Lifter, package)
     if not out.parent.is_dir():
         raise StorageError(f"cannot write {out}: no such folder")
     module = _Lift(lifter).eval()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aign.framework.errors import UserError
 from aign.geometry.camera import Pinhole
-from aign.inference.package import ModelCard, load_package
+from aign.inference.package import ModelCard, load_as
 from aign.tasks.lifting import lift
 from aign.tasks.lifting.frames import Frames
 from aign.tasks.lifting.nets import Lifter
@@ -42,7 +42,7 @@ class LiftingPredictor:
         Raises:
             UserError: it is damaged or none.
         """
-        lifter, card = load_package(folder)
+        lifter, card = load_as(Lifter, folder)
         return LiftingPredictor(lifter=lifter, card=card)
 
     def predict(
@@ -89,10 +89,10 @@ def checked_frames(
 ) -> Frames:
     """The arguments of `LiftingPredictor.predict`, after every check."""
     frames = len(kp2d_px) if np.ndim(kp2d_px) else 0
-    kp = _checked("kp2d_px", kp2d_px, (frames, 17, 2))
-    conf = _checked("kp2d_conf", kp2d_conf, (frames, 17))
-    intrinsics = _checked("intrinsics_px", intrinsics_px, (frames, 4))
-    bend = None if distortion is None else torch.from_numpy(_checked("distortion", distortion, (frames, 5)))
+    kp = checked("kp2d_px", kp2d_px, (frames, 17, 2))
+    conf = checked("kp2d_conf", kp2d_conf, (frames, 17))
+    intrinsics = checked("intrinsics_px", intrinsics_px, (frames, 4))
+    bend = None if distortion is None else torch.from_numpy(checked("distortion", distortion, (frames, 5)))
     if (bad := (conf < 0) | (conf > 1)).any():
         raise UserError(f"kp2d_conf must lie in 0..1; got {conf[bad][0]:g} in frame {_first(bad)}")
     if (bad := intrinsics[:, :2] <= 0).any():
@@ -110,10 +110,8 @@ def unseen_as_nan(joints_cam_m: Float32[Tensor, "n 17 3"], frames: Frames) -> Fl
     return joints
 
 
-def sees_person(
-    kp2d_px: Float32[np.ndarray, "n 17 2"], kp2d_conf: Float32[np.ndarray, "n 17"]
-) -> Bool[np.ndarray, " n"]:
-    """Which frames show enough of a person to be lifted, by the rule of `LiftingPredictor.predict`."""
+def sees_person(kp2d_px: Float32[np.ndarray, "n j 2"], kp2d_conf: Float32[np.ndarray, "n j"]) -> Bool[np.ndarray, " n"]:
+    """Which frames show enough of a person to be told anything of, by the rule of `LiftingPredictor.predict`."""
     seen = kp2d_conf >= MIN_CONFIDENCE
     low = np.where(seen[..., None], kp2d_px, np.inf).min(1)
     high = np.where(seen[..., None], kp2d_px, -np.inf).max(1)
@@ -121,7 +119,7 @@ def sees_person(
     return enough
 
 
-def _checked(name: str, array: Shaped[np.ndarray, "..."], shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
+def checked(name: str, array: Shaped[np.ndarray, "..."], shape: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     """A float32 copy."""
     if array.shape != shape or array.dtype.kind != "f":
         wanted = ", ".join(("n", *map(str, shape[1:])))

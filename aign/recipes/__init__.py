@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from aign.framework.errors import UserError
-from aign.recipes.lifting import LiftingRecipe, forward, interpreter, lifting_demo, lifting_h36m
+from aign.recipes.lifting import forward, interpreter, lifting_demo, lifting_h36m
 from aign.recipes.lifting_tables import best, heatmaps
+from aign.recipes.mocap_runs import mocap_joint, mocap_pretrain, mocap_selfsup
+from aign.recipes.tasks import Recipe
 
-RECIPES: Mapping[str, Callable[[], LiftingRecipe]] = {
+RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "lifting-demo": lifting_demo,
     "lifting-demo-forward": lambda: forward(lifting_demo()),
     "lifting-demo-interpreter": lambda: interpreter(lifting_demo()),
@@ -16,10 +18,13 @@ RECIPES: Mapping[str, Callable[[], LiftingRecipe]] = {
     "lifting-h36m-interpreter": lambda: interpreter(lifting_h36m()),
     "lifting-h36m-heatmaps": lambda: replace(heatmaps(lifting_h36m()), name="lifting-h36m-heatmaps"),
     "lifting-h36m-ours": lambda: replace(best(lifting_h36m()), name="lifting-h36m-ours"),
+    "mocap-pretrain": mocap_pretrain,
+    "mocap-selfsup": mocap_selfsup,
+    "mocap-joint": mocap_joint,
 }
 
 
-def recipe(name: str) -> LiftingRecipe:
+def recipe(name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any
 
 from aign.framework.errors import UserError
 from aign.inference.package import ModelCard
+from aign.inference.serving import Arrays
 from aign.registry.catalogue import (
     CHALLENGER,
     CHAMPION,
@@ -26,7 +27,7 @@ from aign.registry.catalogue import (
 from aign.registry.client import client_of, told
 from aign.registry.gates import Decision, Score, decide_versions, own_score, own_tags, score_tags
 from aign.registry.history import Move, former_champion, history_tag, read_history
-from aign.registry.packages import Example, checked_package, download, try_example, upload
+from aign.registry.packages import checked_package, download, try_example, upload
 from aign.registry.tracking import RUN_TAG, Tracking
 
 
@@ -64,7 +65,7 @@ class ModelRow:
     created: datetime
 
 
-def register(tracking: Tracking, run_id: str, package: Path, name: str, score: Score, example: Example) -> Registered:
+def register(tracking: Tracking, run_id: str, package: Path, name: str, score: Score, example: Arrays) -> Registered:
     """Add a version to a registered model; it becomes champion if the gate says so, else challenger.
 
     Args:
@@ -73,19 +74,19 @@ def register(tracking: Tracking, run_id: str, package: Path, name: str, score: S
         package: folder of `aign.inference.package.save_package`.
         name: of the registered model, made on first use.
         score: what the gate compares.
-        example: real frames; the model must answer them before anything is written.
+        example: real frames, as its service takes them; the model must answer them before anything is written.
 
     Raises:
         UserError: the package is damaged or holds anything but its two files, the model answers nonsense, or the
             store fails.
     """
     check_name(name)
-    predictor = checked_package(package)
-    try_example(predictor, example)
+    served = checked_package(package)
+    try_example(served, example)
     client = client_of(tracking.uri)
     with told(f"register {name} in {tracking.uri}"):
         run = client.get_run(run_id)
-        tags = {"run": run.data.tags.get(RUN_TAG, run_id), **_lineage(predictor.card), **own_tags(score)}
+        tags = {"run": run.data.tags.get(RUN_TAG, run_id), **_lineage(served.card), **own_tags(score)}
         model = upload(tracking, run_id, package, example, tags)
         if name not in {m.name for m in all_models(tracking)}:
             client.create_registered_model(name)
@@ -183,6 +184,7 @@ def pull(tracking: Tracking, uri: str, cache: Path) -> Path:
 
 def _lineage(card: ModelCard) -> dict[str, str]:
     return {
+        "task": card.task,
         "recipe": card.recipe,
         "licences": json.dumps(card.licences),
         "trained_on": card.store_hash,

@@ -11,34 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 import aign.registry
 from aign import __version__
 from aign.framework.errors import UserError
-from aign.inference.package import CARD, WEIGHTS
-from aign.inference.predictor import LiftingPredictor
+from aign.inference.package import CARD, WEIGHTS, load_card
+from aign.inference.serving import SERVICES, Arrays, Served, Specs, serve
 from aign.registry.client import client_of, told
 from aign.registry.tracking import Tracking
 
 PACKAGE = "package"
-CODE = Path(aign.registry.__file__).with_name("pyfunc_lifting.py")
+CODE = Path(aign.registry.__file__).with_name("pyfunc_package.py")
 _TEMP = ".tmp-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A few real frames that a registered model carries as its input example; H36M-17.
-
-    Attributes:
-        kp2d_px: keypoints, undistorted pixels.
-        kp2d_conf: confidences.
-        intrinsics_px: fx, fy, cx, cy.
-    """
-
-    kp2d_px: Float32[np.ndarray, "n 17 2"]
-    kp2d_conf: Float32[np.ndarray, "n 17"]
-    intrinsics_px: Float32[np.ndarray, "n 4"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +33,7 @@ class Uploaded:
     source: str
 
 
-def checked_package(folder: Path) -> LiftingPredictor:
+def checked_package(folder: Path) -> Served:
     """Load a package that holds its two files and nothing else.
 
     Raises:
@@ -60,24 +44,30 @@ def checked_package(folder: Path) -> LiftingPredictor:
         raise UserError(f"{folder} holds {', '.join(extra)}; a package is {WEIGHTS} and {CARD}, nothing else")
     if linked := [n for n in names if not (folder / n).is_file() or (folder / n).is_symlink()]:
         raise UserError(f"{', '.join(linked)} in {folder} is not a plain file")
-    return LiftingPredictor.of(folder)
+    return serve(folder)
 
 
-def try_example(predictor: LiftingPredictor, example: Example) -> None:
+def try_example(served: Served, example: Arrays) -> None:
     """Make sure that a model answers.
+
+    Args:
+        served: the model.
+        example: a few real frames, by the names of its service's inputs.
 
     Raises:
         UserError: the example is refused, or the answer is not finite.
     """
-    joints = predictor.predict(example.kp2d_px, example.kp2d_conf, example.intrinsics_px)
-    if not len(joints) or not np.isfinite(joints).all():
-        raise UserError(
-            f"the model gives no finite joints for its own example of {len(joints)} frames; give frames that show a "
-            "person, or do not register this model"
-        )
+    outputs = SERVICES[served.card.task].outputs
+    answer = served.answer(example)
+    for name in outputs:
+        if not len(answer[name]) or not np.isfinite(answer[name]).all():
+            raise UserError(
+                f"the model gives no finite {name} for its own example of {len(answer[name])} frames; give frames that "
+                "show a person, or do not register this model"
+            )
 
 
-def upload(tracking: Tracking, run_id: str, folder: Path, example: Example, metadata: Mapping[str, str]) -> Uploaded:
+def upload(tracking: Tracking, run_id: str, folder: Path, example: Arrays, metadata: Mapping[str, str]) -> Uploaded:
     """Log a package as an MLflow pyfunc model of its run.
 
     Args:
@@ -98,9 +88,10 @@ def upload(tracking: Tracking, run_id: str, folder: Path, example: Example, meta
         for name in (WEIGHTS, CARD):
             shutil.copyfile(folder / name, package / name)
         experiment = client.get_run(run_id).info.experiment_id
-        logged = client.create_logged_model(experiment, name="lifting", source_run_id=run_id, tags=dict(metadata))
+        task = load_card(package).task
+        logged = client.create_logged_model(experiment, name=task, source_run_id=run_id, tags=dict(metadata))
         try:
-            _save(Path(temp) / "model", package, example, _mlmodel(logged, run_id, metadata))
+            _save(Path(temp) / "model", package, example, _signature(task), _mlmodel(logged, run_id, metadata))
             client.log_model_artifacts(logged.model_id, f"{temp}/model")
         except BaseException:
             client.finalize_logged_model(logged.model_id, "FAILED")
@@ -156,7 +147,7 @@ def _mlmodel(logged: Any, run_id: str, metadata: Mapping[str, str]) -> Any:
     )
 
 
-def _save(path: Path, package: Path, example: Example, mlmodel: Any) -> None:
+def _save(path: Path, package: Path, example: Arrays, signature: Any, mlmodel: Any) -> None:
     import mlflow.pyfunc
 
     mlflow.pyfunc.save_model(
@@ -164,24 +155,22 @@ def _save(path: Path, package: Path, example: Example, mlmodel: Any) -> None:
         mlflow_model=mlmodel,
         python_model=str(CODE),
         artifacts={PACKAGE: str(package)},
-        signature=_signature(),
-        input_example=vars(example),
+        signature=signature,
+        input_example=dict(example),
         pip_requirements=_requirements(),
     )
     for cached in path.rglob("__pycache__"):
         shutil.rmtree(cached)
 
 
-def _signature() -> Any:
+def _signature(task: str) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    real = np.dtype("float32")
-    inputs = (("kp2d_px", (-1, 17, 2)), ("kp2d_conf", (-1, 17)), ("intrinsics_px", (-1, 4)))
-    return ModelSignature(
-        inputs=Schema([TensorSpec(real, shape, name) for name, shape in inputs]),
-        outputs=Schema([TensorSpec(real, (-1, 17, 3), "joints_cam_m")]),
-    )
+    def schema(specs: Specs) -> Any:
+        return Schema([TensorSpec(np.dtype(kind), shape, name) for name, (kind, shape) in specs.items()])
+
+    return ModelSignature(inputs=schema(SERVICES[task].inputs), outputs=schema(SERVICES[task].outputs))
 
 
 def _requirements() -> list[str]:

@@ -38,7 +38,7 @@ class Interrupted(LocalHooks):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("lifting-")])
 def test_the_whole_life_of_a_recipe(name, stores, tmp_path, monkeypatch, capsys):
     store = stores["h36m" if "h36m" in name else "demo"]
     tracking = open_tracking(tmp_path / "mlflow")
@@ -59,15 +59,10 @@ def test_the_whole_life_of_a_recipe(name, stores, tmp_path, monkeypatch, capsys)
     assert name in capsys.readouterr().out
     assert register(run, "model", tracking).promoted
     example = example_of(run)
-    inputs = {
-        "kp2d_px": example.kp2d_px,
-        "kp2d_conf": example.kp2d_conf,
-        "intrinsics_px": example.intrinsics_px,
-    }
     import mlflow  # after the package has set its environment
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
     mlflow.set_registry_uri(tracking.uri)
-    joints = mlflow.pyfunc.load_model("models:/model@champion").predict(inputs)["joints_cam_m"]
-    assert joints.shape == (len(example.kp2d_px), 17, 3)
+    joints = mlflow.pyfunc.load_model("models:/model@champion").predict(dict(example))["joints_cam_m"]
+    assert joints.shape == (len(example["kp2d_px"]), 17, 3)
     assert np.isfinite(joints).all()

@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+from aign.evaluation.mocap import measure_bodies
+from aign.evaluation.mocap_table import COLUMNS
 from aign.evaluation.pose import METRICS
-from aign.evaluation.protocol import ALIASES, PROTOCOLS
-from aign.evaluation.published import DETECTED_2D, GROUND_TRUTH_2D
+from aign.evaluation.protocol import ALIASES, PROTOCOLS, resolve
+from aign.evaluation.published import DETECTED_2D, GROUND_TRUTH_2D, NIPS17_MESH
+
+from .mocap_fixtures import WHO, estimate, rows, truth
 
 TEXT = (Path(__file__).parents[2] / "docs/evaluation.md").read_text()
 
@@ -42,3 +46,12 @@ def test_the_slides_averages_are_quoted_right() -> None:
         assert f"| {said}, slides | true, detected 2D | - | {true[name]}, {detected[name]} |" in TEXT
     assert f"| true 2D | - | {true['AIGN']} |" in TEXT
     assert f"| detected 2D | - | {detected['AIGN']} |" in TEXT
+
+
+def test_every_number_of_bodies_is_explained() -> None:
+    bodies = TEXT[TEXT.index("## Bodies") : TEXT.index("## Why the literature")]
+    names = set(measure_bodies(estimate(), truth(), rows(), resolve("aign-nips17-mesh24/pelvis"), WHO).numbers)
+    for name in (names | set(COLUMNS)) - {"flip_rate", "mpjpe_root_mm"}:
+        assert f"`{name}`" in bodies, name
+    for row in NIPS17_MESH:
+        assert str(row.per_joint_mm or row.surface_mm) in bodies

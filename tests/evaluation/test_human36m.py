@@ -55,7 +55,7 @@ def package(store, tmp_path_factory):
     config = LifterConfig(components=5, width=16)
     test = store.sequences(("keypoints", "labels"), Selection(subjects=("S9", "S11")))
     card = ModelCard(
-        lifter=config,
+        network=config,
         recipe="untrained",
         store_hash=store.hash,
         sequences={"memory": ("S1/Walking 1",), "test": tuple(sorted(test))},

@@ -8,7 +8,7 @@ from aign.data.actions import ACTIONS_13, ACTIONS_15, SHORT_LABELS, canonical_ac
 from aign.data.datasets.h36m.h36m_takes import DAMAGED
 from aign.evaluation.protocol import ALIASES, PROTOCOLS, resolve
 from aign.framework.errors import UserError
-from aign.geometry.skeleton import H36M17, LSP14
+from aign.geometry.skeleton import H36M17, LSP14, SMPL24
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,10 @@ GOLDEN = {
     "aign-iccv17-15": "850524bfbc34",
     "open-motion/heldout/j17/root0": "5a162d2812e4",
     "open-video/pseudo-truth/j17/root0": "bc2b859540ff",
+    "open-motion/heldout/j14/mid-hip": "6f3d5a4824f1",
+    "open-video/pseudo-truth/j14/mid-hip": "fe93a3fefd69",
+    "aign-nips17-mesh24/smpl-origin": "a0be9075e6a7",
+    "aign-nips17-mesh24/pelvis": "b4eb0da396b3",
 }
 
 
@@ -135,6 +139,16 @@ def test_joint_numbers_mean_the_joints_they_should() -> None:
     assert {H36M17.joints[j] for j in resolve("hmr-p1").joints} == set(LSP14.joints)
     assert [H36M17.joints[j] for j in resolve("hmr-p1").root] == ["r_hip", "l_hip"]
     assert H36M17.joints[0] == "pelvis"
+
+
+def test_mesh_protocols_count_the_24_joints_of_smpl_and_differ_in_the_centre_alone() -> None:
+    origin, pelvis = resolve("aign-nips17-mesh24/smpl-origin"), resolve("aign-nips17-mesh24/pelvis")
+    assert origin.num_joints == len(SMPL24) == len(origin.joints) == 24
+    assert (origin.root, [SMPL24.joints[j] for j in pelvis.root]) == ((), ["pelvis"])
+    assert dataclasses.replace(origin, root=(0,)).hash == pelvis.hash
+    assert origin.alignments == ("root", "similarity")
+    assert (origin.counts_root, pelvis.counts_root) == (False, True)
+    assert not origin.human36m
 
 
 def test_limb329_joins_hip_and_shoulder_of_one_side() -> None:

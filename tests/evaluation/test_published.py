@@ -8,7 +8,7 @@ from aign.data.datasets.h36m import h36m_fetch, h36m_mmpose, h36m_npz, h36m_offi
 from aign.data.sources import SourceOptions, plan
 from aign.data.store import ClipSpan, Manifest, PartRecord, Provenance, RowGroup, Selection, Stage
 from aign.evaluation.protocol import SLIDE_PROTOCOLS, resolve
-from aign.evaluation.published import CANDIDATES, DETECTED_2D, GROUND_TRUTH_2D, PublishedRow, keypoints_of
+from aign.evaluation.published import CANDIDATES, DETECTED_2D, GROUND_TRUTH_2D, NIPS17_MESH, PublishedRow, keypoints_of
 from tests.data.h36m_fixtures import motion_m, write_metadata, write_mmpose, write_poses, write_processed, write_spin
 from tests.data.test_h36m_npz import SYMMETRY, save
 
@@ -139,3 +139,10 @@ def test_what_is_not_told_is_not_guessed() -> None:
     both = (part(projected), part(detected, 1, "S9/Eating"))
     assert told(*both) is None
     assert told(*both, selection=Selection(sequences=("S9/Eating",))) == "detected"
+
+
+def test_bodies_as_the_slide_prints_them_and_nothing_that_is_only_remembered() -> None:
+    assert [row.per_joint_mm for row in NIPS17_MESH] == [562.4, 125.6, 98.4, None]
+    assert [row.surface_mm for row in NIPS17_MESH] == [None, None, None, 74.5]
+    assert [row.data for row in NIPS17_MESH] == ["Human3.6M"] * 3 + ["SURREAL"]
+    assert all(row.source for row in NIPS17_MESH)

@@ -243,3 +243,19 @@ def test_bad_input_is_named() -> None:
         evaluate(target, target, valid, rows(["Walking"] * 2, subject=np.array(["S1"] * 2)), resolve("vp3d-p1"), WHO)
     with pytest.raises(UserError, match="without a valid root"):
         evaluate(target, target, ~valid, where, OPEN, WHO)
+
+
+def test_the_joint_set_of_the_protocol_says_how_many_joints() -> None:
+    """Joints about an origin that is no joint: nothing is subtracted, so all of a common shift counts."""
+    origin, pelvis = resolve("aign-nips17-mesh24/smpl-origin"), resolve("aign-nips17-mesh24/pelvis")
+    target = torch.randn(3, 24, 3, generator=torch.Generator().manual_seed(0)) * 0.3
+    pred, valid = target + torch.tensor([0.03, 0.0, 0.04]), torch.ones(3, 24, dtype=torch.bool)
+    where = rows(["Walking"] * 3)
+    assert evaluate(pred, target, valid, where, origin, WHO).headline == pytest.approx(50, rel=1e-4)
+    assert evaluate(pred, target, valid, where, pelvis, WHO).headline == pytest.approx(0, abs=1e-3)
+    with pytest.raises(UserError, match=r"\[n, 24, 3\] twice .* counts joints of smpl24"):
+        evaluate(pred[:, :17], target[:, :17], valid[:, :17], where, pelvis, WHO)
+    with pytest.raises(UserError, match=r"\[n, 17, 3\] twice .* counts joints of h36m17"):
+        evaluate(pred, target, valid, where, OPEN, WHO)
+    with pytest.raises(UserError, match="mm given"):
+        evaluate(1000 * pred, 1000 * target, valid, where, origin, WHO)

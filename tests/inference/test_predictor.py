@@ -16,7 +16,7 @@ def packaged(folder, frames):
     torch.manual_seed(0)
     config = LifterConfig(components=5, width=32, blocks=1, frames=frames)
     card = ModelCard(
-        lifter=config, recipe="r", store_hash="s", sequences={}, licences=("MIT",), protocol="p", metrics={}
+        network=config, recipe="r", store_hash="s", sequences={}, licences=("MIT",), protocol="p", metrics={}
     )
     save_package(folder, build_lifter(config, 0.3 * torch.randn(50, 17, 3)), card)
     return LiftingPredictor.of(folder)
@@ -228,5 +228,5 @@ def test_huge_but_finite_input_stays_finite_or_nan_without_a_warning(predictor, 
 
 
 def test_no_package(tmp_path):
-    with pytest.raises(UserError, match="is not a packaged lifter"):
+    with pytest.raises(UserError, match="is not a packaged model"):
         LiftingPredictor.of(tmp_path)

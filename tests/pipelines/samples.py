@@ -12,6 +12,8 @@ from aign.data.datasets.job import Job
 from aign.data.store import Manifest
 from aign.recipes import recipe
 from aign.recipes.lifting import LiftingRecipe
+from aign.recipes.mocap import MocapRecipe, Shares
+from aign.tasks.motion_capture.nets import EncoderConfig
 from aign.training import FitConfig
 from tests.data.test_h36m_npz import motion, save
 
@@ -22,13 +24,32 @@ TINY = ("--labelled-batch", "8", "--unlabelled-batch", "8", "--task.lifter.width
 
 
 def tiny(name: str = "lifting-demo", *, steps: int = 6, validate_every: int = 3) -> LiftingRecipe:
-    """A recipe that trains in a blink."""
+    """A recipe of lifting that trains in a blink."""
     chosen = recipe(name)
+    assert isinstance(chosen, LiftingRecipe)
     task = replace(chosen.task, lifter=replace(chosen.task.lifter, width=32), critic_width=32)
     seen = 8 if chosen.unlabelled_batch else 0
     fit = FitConfig(steps=steps, log_every=1, validate_every=validate_every)
     imagined = 8 if chosen.imagined_batch else 0
     return replace(chosen, task=task, labelled_batch=8, unlabelled_batch=seen, imagined_batch=imagined, fit=fit)
+
+
+def tiny_mocap(name: str = "mocap-pretrain", *, steps: int = 4, validate_every: int = 2) -> MocapRecipe:
+    """A recipe of motion capture that trains in a blink."""
+    chosen = recipe(name)
+    assert isinstance(chosen, MocapRecipe)
+    encoder = EncoderConfig(side_px=32, channels=8, width=64)
+    seen = 2 if chosen.unlabelled_batch else 0
+    return replace(
+        chosen,
+        task=replace(chosen.task, encoder=encoder, critic_width=32),
+        shares=Shares(validation=0.1, test=0.15),
+        frames=min(chosen.frames, 3),
+        labelled_batch=4,
+        unlabelled_batch=seen,
+        loader_streams=2,
+        fit=FitConfig(steps=steps, log_every=1, validate_every=validate_every),
+    )
 
 
 def h36m_npz(folder: Path, subjects: dict[str, tuple[str, ...]], frames: int = 24) -> Path:

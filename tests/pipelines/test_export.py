@@ -14,7 +14,7 @@ def test_a_run_becomes_one_file_that_answers_alike(tmp_path, capsys):
     pytest.importorskip("onnxscript")
     config = LifterConfig(components=3, width=16, blocks=1)
     card = ModelCard(
-        lifter=config, recipe="r", store_hash="s", sequences={}, licences=("MIT",), protocol="p", metrics={}
+        network=config, recipe="r", store_hash="s", sequences={}, licences=("MIT",), protocol="p", metrics={}
     )
     save_package(tmp_path / "run" / "package", build_lifter(config, 0.3 * torch.randn(50, 17, 3)), card)
     out = tmp_path / "lifter.onnx"

@@ -58,7 +58,7 @@ def assert_same_weights(got, want, tolerance):
 
 def test_two_workers_equal_one_process(two_workers, undisturbed):
     run, tracking, _ = two_workers
-    assert_same_weights(load_package(run.package)[0].state_dict(), undisturbed[0].lifter, 1e-5)
+    assert_same_weights(load_package(run.package)[0].state_dict(), undisturbed[0].generator, 1e-5)
     assert steps_of(run.folder) == list(range(1, STEPS + 1))
     for ours, theirs in zip(logged(run.folder), logged(undisturbed[1]), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-3)
@@ -112,7 +112,7 @@ class Dying(RayHooks):
 
 def dying_worker(config):
     torch.set_num_threads(1)
-    return ray_train.run(config["job"], Dying(config["job"].run_dir, config["job"].run_log)).steps_per_second
+    return ray_train.ended(ray_train.run(config["job"], Dying(config["job"].run_dir, config["job"].run_log)))
 
 
 def test_a_killed_worker_is_replaced_and_the_run_ends_the_same(
@@ -122,7 +122,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_the_same(
     tracking = open_tracking(tmp_path / "mlflow")
     run = run_recipe(tiny(steps=STEPS, validate_every=EVERY), demo_store.url, tmp_path / "run", tracking, 2)
     assert (run.folder / "starts").read_text().split() == ["0", "8"]
-    assert_same_weights(load_package(run.package)[0].state_dict(), undisturbed[0].lifter, 1e-5)
+    assert_same_weights(load_package(run.package)[0].state_dict(), undisturbed[0].generator, 1e-5)
     assert steps_of(run.folder) == list(range(1, STEPS + 1))
     assert tracked_steps(tracking, run.run_id, "loss/supervised") == list(range(1, STEPS + 1))
     assert tracked_steps(tracking, run.run_id, "val/mpjpe_mm") == list(range(EVERY, STEPS + 1, EVERY))

@@ -42,7 +42,7 @@ def test_a_run_folder_holds_what_it_promises(runs, demo_store):
     run = runs["short"]
     names = {"config.json", "metrics.jsonl", "report.json", "table.md", "table.html", "curves.png", "run.json"}
     assert names <= {p.name for p in run.folder.iterdir()}
-    assert {p.name for p in run.package.iterdir()} == {"lifter.safetensors", "lifter.json"}
+    assert {p.name for p in run.package.iterdir()} == {"model.safetensors", "model.json"}
     assert json.loads((run.folder / "config.json").read_text())["store"] == demo_store.hash
     assert Run.open(run.folder).report == run.report
     assert not leftovers(run.folder)
@@ -109,8 +109,8 @@ def test_register_promotes_the_better_and_never_twice(runs, home, capsys):
     assert "version 2 is the champion again" in capsys.readouterr().out
     assert cli.main(["models", "pull", "models:/pair@champion", "--out", str(home / "pulled"), *place[:2]]) == 0
     pulled = capsys.readouterr().out.strip()
-    assert (runs["long"].package / "lifter.safetensors").read_bytes() == (
-        home / "pulled" / pulled.rsplit("/", 1)[1] / "lifter.safetensors"
+    assert (runs["long"].package / "model.safetensors").read_bytes() == (
+        home / "pulled" / pulled.rsplit("/", 1)[1] / "model.safetensors"
     ).read_bytes()
     assert cli.main(["models", "pull", "models:/pair@best", *place[:2]]) == 2
     assert capsys.readouterr().err.count("\n") == 1

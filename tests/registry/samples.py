@@ -8,7 +8,6 @@ import torch
 
 from aign.inference.package import ModelCard, save_package
 from aign.registry.gates import Score
-from aign.registry.packages import Example
 from aign.registry.tracking import RunFacts
 from aign.tasks.lifting import LifterConfig, build_lifter
 
@@ -16,7 +15,7 @@ FACTS = RunFacts(recipe="lifting-demo", store_hash="s" * 64, licences=("Apache-2
 CONFIG = {"name": "lifting-demo", "fit": {"steps": 10, "lr": 3e-4}, "task": {"weights": {"pose": 0.02}}}
 SCORE = Score(protocol="open/x", protocol_hash="p1", store_hash="s" * 64, metric="mpjpe_mm", value_mm=80.0)
 CARD = ModelCard(
-    lifter=LifterConfig(components=5, width=32, blocks=1),
+    network=LifterConfig(components=5, width=32, blocks=1),
     recipe=FACTS.recipe,
     store_hash=FACTS.store_hash,
     sequences={"test": ("demo/walk",)},
@@ -32,14 +31,14 @@ def score(value_mm: float, **changes: str) -> Score:
 
 def make_package(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
-    save_package(folder, build_lifter(CARD.lifter, 0.3 * torch.randn(50, 17, 3)), CARD)
+    save_package(folder, build_lifter(CARD.network, 0.3 * torch.randn(50, 17, 3)), CARD)
     return folder
 
 
-def frames(n: int = 4) -> Example:
+def frames(n: int = 4) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return Example(
-        kp2d_px=(500 + 100 * rng.standard_normal((n, 17, 2))).astype(np.float32),
-        kp2d_conf=rng.uniform(0.5, 1, (n, 17)).astype(np.float32),
-        intrinsics_px=np.tile(np.float32((1145, 1144, 512, 515)), (n, 1)),
-    )
+    return {
+        "kp2d_px": (500 + 100 * rng.standard_normal((n, 17, 2))).astype(np.float32),
+        "kp2d_conf": rng.uniform(0.5, 1, (n, 17)).astype(np.float32),
+        "intrinsics_px": np.tile(np.float32((1145, 1144, 512, 515)), (n, 1)),
+    }

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -171,7 +170,7 @@ def test_damaged_cache_is_told(tracking, add, tmp_path):
     add(80)
     folder = pull(tracking, "models:/lifting/1", tmp_path / "cache")
     (folder / WEIGHTS).write_bytes(b"")
-    with pytest.raises(UserError, match="does not hold this lifter"):
+    with pytest.raises(UserError, match="does not hold this model"):
         pull(tracking, "models:/lifting/1", tmp_path / "cache")
 
 
@@ -216,7 +215,7 @@ def test_unknown_run(tracking, package):
 
 
 def test_example_that_shows_nobody(tracking, run_id, package):
-    unseen = replace(frames(), kp2d_conf=np.zeros((4, 17), np.float32))
+    unseen = {**frames(), "kp2d_conf": np.zeros((4, 17), np.float32)}
     with pytest.raises(UserError, match="give frames that show a person"):
         register(tracking, run_id, package, "lifting", score(1), unseen)
 
@@ -242,7 +241,7 @@ def test_stored_model_holds_no_pickle_and_says_where_it_comes_from(tracking, add
     names = {str(p.relative_to(stored)) for p in stored.rglob("*") if p.is_file()}
     assert names == {
         "MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "input_example.json",
-        "serving_input_example.json", "pyfunc_lifting.py", f"artifacts/package/{CARD}", f"artifacts/package/{WEIGHTS}",
+        "serving_input_example.json", "pyfunc_package.py", f"artifacts/package/{CARD}", f"artifacts/package/{WEIGHTS}",
     }  # fmt: skip
     requirements = (stored / "requirements.txt").read_text().split()
     assert {r.split("==")[0] for r in requirements} == {"mlflow", "aign", "torch", "numpy", "safetensors"}
@@ -254,7 +253,7 @@ def test_stored_model_holds_no_pickle_and_says_where_it_comes_from(tracking, add
     assert model.metadata["protocol_hash"] == "p1"
     assert model.metadata["run"] == "demo"
     example = model.load_input_example(str(stored))
-    np.testing.assert_allclose(example["kp2d_px"], frames().kp2d_px, rtol=1e-6)
+    np.testing.assert_allclose(example["kp2d_px"], frames()["kp2d_px"], rtol=1e-6)
 
 
 CLEAN = """
@@ -278,7 +277,7 @@ print(json.dumps({
 
 def clean_process(tracking, tmp_path, uri):
     example = frames()
-    np.savez(tmp_path / "given.npz", **vars(example))
+    np.savez(tmp_path / "given.npz", **example)
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -295,7 +294,7 @@ def test_clean_process(tracking, add, package, tmp_path):
     add(80)
     joints, refusals, log = clean_process(tracking, tmp_path, "models:/lifting@champion")
     example = frames()
-    expected = LiftingPredictor.of(package).predict(example.kp2d_px, example.kp2d_conf, example.intrinsics_px)
+    expected = LiftingPredictor.of(package).predict(**example)
     np.testing.assert_allclose(joints, expected, rtol=1e-5)
     assert "float64" in refusals["dtype"]
     assert "MlflowException" in refusals["dtype"]
@@ -305,4 +304,4 @@ def test_clean_process(tracking, add, package, tmp_path):
 
 
 def test_pyfunc_file_is_where_upload_looks():
-    assert packages.CODE.read_text().rstrip().endswith("set_model(LiftingModel())")
+    assert packages.CODE.read_text().rstrip().endswith("set_model(PackageModel())")

@@ -37,7 +37,7 @@ def predicted(tmp_path, monkeypatch):
 
 
 def test_the_model_is_asked_once_a_clip(predicted):
-    given = vars(frames(5))
+    given = frames(5)
     whole = predicted(**given)
     assert (whole.shape, whole.dtype) == ((5, 17, 3), np.float32)
     assert len(np.unique(whole)) == 1
@@ -50,4 +50,4 @@ def test_the_model_is_asked_once_a_clip(predicted):
 
 def test_clips_that_are_none_are_refused(predicted):
     with pytest.raises(UserError, match="got clip 1 again in frame 2"):
-        predicted(**vars(frames(3)), clip=np.array([1, 2, 1]))
+        predicted(**frames(3), clip=np.array([1, 2, 1]))

@@ -86,9 +86,9 @@ def test_everything_on_a_server(server, package, tmp_path):
 
     folder = pull(tracking, "models:/lifting@champion", tmp_path / "cache")
     example = frames()
-    expected = LiftingPredictor.of(folder).predict(example.kp2d_px, example.kp2d_conf, example.intrinsics_px)
+    expected = LiftingPredictor.of(folder).predict(**example)
     joints, refusals, _ = clean_process(tracking, tmp_path, "models:/lifting@champion")
     np.testing.assert_allclose(joints, expected, rtol=1e-5)
     assert all(refusals.values())
     assert not (tmp_path / "ignored").exists()
-    assert list((tmp_path / "kept").rglob("lifter.safetensors")), "artifacts went through the server"
+    assert list((tmp_path / "kept").rglob("model.safetensors")), "artifacts went through the server"

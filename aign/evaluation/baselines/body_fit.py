@@ -1,0 +1,285 @@
+"""Direct optimisation: bodies fitted to one clip by gradient descent through a network's own terms, without it.
+
+`direct` is the row "Optimization" of the paper: pose, shape and place at once, from the mean pose in front of the
+camera, without a prior (Tung et al., NIPS 2017). `staged` is a strong one after SMPLify (Bogo et al., ECCV 2016): the
+camera first, from several sides, then the pose under a prior of poses and shapes, then silhouettes and motion. Both
+read keypoints, masks and flow, never a label, and are told the same focal length as the network.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aign.body.assets import BodyAssets, load_body
+from aign.evaluation.body_view import BodyMethod
+from aign.framework.aign import Aign, Term
+from aign.geometry.rotation import from_6d, from_axis_angle, to_6d
+from aign.geometry.skeleton import SMPL24, Skeleton
+from aign.tasks.motion_capture.adaptation import Windows, evidence_of
+from aign.tasks.motion_capture.clips import CapturedClip
+from aign.tasks.motion_capture.factors import BodyFactors
+from aign.tasks.motion_capture.memory import BodyMemory
+from aign.tasks.motion_capture.nets import NOMINAL_HALF_HEIGHT_M
+from aign.tasks.motion_capture.observation import KEYPOINTS, Observation, concatenate
+from aign.tasks.motion_capture.pose_prior import PosePrior, learn
+from aign.tasks.motion_capture.render import BodyRender
+from aign.tasks.motion_capture.terms import TERMS, keypoints
+
+TORSO = tuple(SMPL24.index("pelvis", "l_hip", "r_hip", "neck", "l_shoulder", "r_shoulder"))
+YAWS = 6
+"""Directions that a person may face at first."""
+NEAREST_M = 0.3
+BETA1 = 0.9
+SIDE_PX = 8
+"""Of the crop that nobody looks at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of a fit.
+
+    Attributes:
+        free: what is moved, names of `FreeBodies`' parameters.
+        weights: of TERMS, "torso" (the keypoints of the torso alone), "prior" (of poses) and "size" (mean square beta).
+        steps: of Adam.
+        lr: at the start; it falls to a tenth.
+    """
+
+    free: tuple[str, ...]
+    weights: Mapping[str, float]
+    steps: int
+    lr: float
+
+
+PLACE = ("root_6d", "ray", "log_depth")
+EVERYTHING = (*PLACE, "pose_6d", "betas")
+DIRECT = (Stage(free=EVERYTHING, weights={"keypoints": 1.0, "segmentation": 1.0, "motion": 1.0}, steps=100, lr=0.03),)
+"""The slides' row: everything at once, 100 steps of Adam."""
+_KEYPOINTS = {"keypoints": 10.0, "smooth": 2.0, "prior": 0.03, "size": 0.02}
+STAGED = (
+    Stage(free=PLACE, weights={"torso": 10.0, "smooth": 2.0}, steps=40, lr=0.05),
+    Stage(free=EVERYTHING, weights=_KEYPOINTS, steps=120, lr=0.03),
+    Stage(free=EVERYTHING, weights={**_KEYPOINTS, "segmentation": 2.0, "motion": 2.0}, steps=40, lr=0.01),
+)
+"""The strong fit: 40 steps for the camera and 120 for the pose from each of `YAWS` sides, 40 with surfaces."""
+
+
+class FreeBodies(nn.Module):
+    """An encoder that looks at nothing: its parameters are the factors.
+
+    Args:
+        start: where they begin.
+    """
+
+    def __init__(self, start: BodyFactors) -> None:
+        super().__init__()
+        rows, depth = to_6d(start.rotmats), start.pelvis_cam_m[..., 2:].clamp_min(NEAREST_M)
+        self.root_6d, self.pose_6d = nn.Parameter(rows[:, :, :1].clone()), nn.Parameter(rows[:, :, 1:].clone())
+        self.betas = nn.Parameter(start.betas.clone())
+        self.ray = nn.Parameter(start.pelvis_cam_m[..., :2] / depth)
+        self.log_depth = nn.Parameter(depth.log())
+
+    def forward(self, _: Observation) -> BodyFactors:
+        """The factors."""
+        depth = self.log_depth.exp()
+        return BodyFactors(
+            rotmats=from_6d(torch.cat((self.root_6d, self.pose_6d), 2)),
+            betas=self.betas,
+            pelvis_cam_m=torch.cat((self.ray * depth, depth), -1),
+        )
+
+
+def fit_bodies(
+    seen: Observation, start: BodyFactors, stages: tuple[Stage, ...], body: BodyAssets, prior: PosePrior
+) -> tuple[BodyFactors, Float[Tensor, " b"]]:
+    """Move bodies until their renders look like what was seen; each sample of the batch is a problem of its own.
+
+    Args:
+        seen: windows, with evidence for all or for none.
+        start: bodies to begin with.
+        stages: one after the other.
+        body: the model.
+        prior: of poses, for stages that weigh it.
+
+    Returns:
+        The bodies, and the last stage's weighted loss of each.
+    """
+    free = FreeBodies(start)
+    terms: Mapping[str, Term[Observation, BodyFactors, BodyRender]] = {
+        **TERMS,
+        "torso": _torso,
+        "prior": lambda _, z, __: prior.energy(z.rotmats).mean(1),
+        "size": lambda _, z, __: z.betas.square().mean(1),
+    }
+    loss = torch.zeros(len(start.betas))
+    for stage in stages:
+        problem = Aign(
+            encode=free,
+            render=partial(_render, body=body),
+            terms={name: terms[name] for name in stage.weights},
+            critics={},
+            weights=stage.weights,
+        )
+        loss = _descend(problem, seen, stage)
+    with torch.no_grad():
+        return free(seen).detach(), loss
+
+
+def _descend(problem: Aign[Observation, BodyFactors, BodyRender], seen: Observation, stage: Stage) -> Tensor:
+    moved = [dict(problem.encode.named_parameters())[name] for name in stage.free]
+    optimizer = torch.optim.Adam(moved, lr=stage.lr, betas=(BETA1, 0.999))
+    total = torch.zeros(len(seen.conf))
+    for step in range(stage.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = stage.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / stage.steps)))
+        losses = problem.generator_losses(seen, problem.encode(seen))
+        total = torch.stack([stage.weights[name] * value for name, value in losses.items()]).sum(0)
+        for parameter, gradient in zip(moved, torch.autograd.grad(total.sum(), moved), strict=True):
+            # A gradient that is not finite would spoil Adam's memory for good.
+            parameter.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
+        optimizer.step()
+    return total.detach()
+
+
+def _render(z: BodyFactors, seen: Observation, body: BodyAssets) -> BodyRender:
+    return BodyRender(z=z, seen=seen, body=body)
+
+
+def _torso(seen: Observation, z: BodyFactors, render: BodyRender) -> Float[Tensor, " b"]:
+    on = torch.tensor([joint in TORSO for joint in KEYPOINTS], device=seen.conf.device)
+    return keypoints(replace(seen, target_conf=seen.target_conf * on), z, render)
+
+
+def facing(seen: Observation, mean_6d: Float[Tensor, "24 6"]) -> BodyFactors:
+    """The mean pose of the mean shape, upright and facing the camera in the crop's middle: what a new encoder says.
+
+    Args:
+        seen: windows.
+        mean_6d: 6D rotations; the first is not used.
+    """
+    b, t = seen.conf.shape[:2]
+    rotmats = from_6d(mean_6d).expand(b, t, -1, -1, -1).clone()
+    rotmats[:, :, 0] = (seen.rot_crop_to_cam @ _upright(mean_6d)).unsqueeze(1)
+    ahead = torch.cat((seen.centre_ray, torch.ones_like(seen.centre_ray[:, :1])), 1)
+    place = ahead * (NOMINAL_HALF_HEIGHT_M / seen.half_extent).unsqueeze(1)
+    return BodyFactors(
+        rotmats=rotmats, betas=mean_6d.new_zeros(b, 10), pelvis_cam_m=place.unsqueeze(1).expand(-1, t, -1).clone()
+    )
+
+
+def turned(seen: Observation, mean_6d: Float[Tensor, "24 6"], yaw_rad: float, body: BodyAssets) -> BodyFactors:
+    """The same turned about its length, leaning as the torso does in each picture, where the keypoints fit best.
+
+    Args:
+        seen: windows.
+        mean_6d: as in `facing`.
+        yaw_rad: 0 faces the camera.
+        body: whose joints are placed.
+    """
+    z = facing(seen, mean_6d)
+    lean, turn = (z.pelvis_cam_m.new_zeros(z.pelvis_cam_m.shape) for _ in range(2))
+    ends = [KEYPOINTS.index(joint) for joint in SMPL24.index("pelvis", "neck")]
+    low, high = seen.target_px[:, :, ends].unbind(2)
+    known = (seen.target_conf[:, :, ends] > 0).all(-1)
+    # Convention: y down, so that upright is (0, -1) in the picture and a positive turn about z goes to the right.
+    lean[..., 2] = torch.atan2(high[..., 0] - low[..., 0], low[..., 1] - high[..., 1]) * known
+    turn[..., 1] = yaw_rad
+    to_cam = seen.rot_crop_to_cam.unsqueeze(1)
+    root = to_cam @ from_axis_angle(lean) @ _upright(mean_6d) @ from_axis_angle(turn)
+    z = replace(z, rotmats=torch.cat((root.unsqueeze(2), z.rotmats[:, :, 1:]), 2))
+    return replace(z, pelvis_cam_m=_placed(seen, z, body))
+
+
+def _upright(like: Tensor) -> Float[Tensor, "3 3"]:
+    return torch.diag(like.new_tensor((1.0, -1.0, -1.0)))
+
+
+def _placed(seen: Observation, z: BodyFactors, body: BodyAssets) -> Float[Tensor, "b t 3"]:
+    """The pelvis where the keypoints are reprojected best: linear least squares of f (X + t) = (x - c) (Z + t_z)."""
+    render = BodyRender(z=z, seen=seen, body=body)
+    points = render.joints_cam_m[:, :, list(KEYPOINTS)] - z.pelvis_cam_m.unsqueeze(2)
+    focal, centre = seen.intrinsics_px[:, None, None, :2], seen.intrinsics_px[:, None, None, 2:]
+    ray = (seen.target_px - centre) / focal
+    root = seen.target_conf.sqrt().unsqueeze(-1)
+    rows = root.unsqueeze(-1) * torch.cat((torch.eye(2).expand(*ray.shape, 2), -ray.unsqueeze(-1)), -1)
+    right = root * (ray * points[..., 2:] - points[..., :2])
+    rows, right = rows.flatten(2, 3).double(), right.flatten(2, 3).double()
+    # A frame without keypoints stays where it was.
+    ridge = 1e-6 * torch.eye(3, dtype=torch.float64)
+    goal = (rows.mT @ right.unsqueeze(-1)).squeeze(-1) + 1e-6 * z.pelvis_cam_m.double()
+    place = torch.linalg.solve(rows.mT @ rows + ridge, goal).to(points.dtype)
+    fine = (place[..., 2:] > NEAREST_M) & place.isfinite().all(-1, keepdim=True)
+    return torch.where(fine, place, z.pelvis_cam_m)
+
+
+def _best_side(seen: Observation, mean_6d: Tensor, prior: PosePrior, body: BodyAssets) -> BodyFactors:
+    """The first stages from all sides at once, for one window; the side that ends lowest."""
+    some = replace(seen, evidence=None)
+    starts = [turned(some, mean_6d, 2 * math.pi * i / YAWS, body) for i in range(YAWS)]
+    joined = BodyFactors(**{name: torch.cat([vars(z)[name] for z in starts]) for name in vars(starts[0])})
+    fitted, loss = fit_bodies(reduce(concatenate, [some] * YAWS), joined, STAGED[:2], body, prior)
+    best = slice(int(loss.argmin()), int(loss.argmin()) + 1)
+    return BodyFactors(**{name: value[best] for name, value in vars(fitted).items()})
+
+
+def _mean_6d(memory: BodyMemory) -> Float[Tensor, "24 6"]:
+    poses = to_6d(memory.pose.reshape(-1, 23, 3, 3)).mean(0)
+    return torch.cat((poses.new_tensor([[1.0, 0, 0, 0, 1, 0]]), poses))
+
+
+def direct(memory: BodyMemory, body: BodyAssets | None = None) -> BodyMethod:
+    """The weak baseline; of the memory it takes the mean pose.
+
+    Args:
+        memory: of poses.
+        body: the model; None: the default body.
+
+    Returns:
+        The method; it raises UserError for a clip without usable keypoints and warns where masks or flow are missing.
+    """
+    return _method(DIRECT, memory, body or load_body(), sides=False)
+
+
+def staged(memory: BodyMemory, body: BodyAssets | None = None) -> BodyMethod:
+    """The strong baseline; of the memory it takes the mean pose and a Gaussian of poses.
+
+    Args:
+        memory: of poses.
+        body: the model; None: the default body.
+
+    Returns:
+        The method; it raises UserError for a clip without usable keypoints and warns where masks or flow are missing.
+    """
+    return _method(STAGED, memory, body or load_body(), sides=True)
+
+
+def _method(stages: tuple[Stage, ...], memory: BodyMemory, body: BodyAssets, sides: bool) -> BodyMethod:
+    mean_6d, prior = _mean_6d(memory), learn(memory)
+
+    def method(clip: CapturedClip, source: Skeleton) -> BodyFactors:
+        wanted = {name: weight for stage in stages for name, weight in stage.weights.items()}
+        evidence = evidence_of(clip, source, wanted)
+        for note in evidence.notes:
+            warnings.warn(note, stacklevel=2)
+        frames = evidence.frames
+        zero = torch.zeros(1, dtype=torch.int64)
+        seen = evidence.observe(Windows(starts=zero, length=frames, seed=zero), SIDE_PX, body)
+        left = tuple(
+            replace(stage, weights={n: w for n, w in stage.weights.items() if n in evidence.weights})
+            for stage in stages
+        )
+        start = _best_side(seen, mean_6d, prior, body) if sides else facing(seen, mean_6d)
+        z, _ = fit_bodies(seen, start, left[2:] if sides else left, body, prior)
+        return BodyFactors(
+            rotmats=z.rotmats[0].unsqueeze(1),
+            betas=z.betas.expand(frames, -1),
+            pelvis_cam_m=z.pelvis_cam_m[0].unsqueeze(1),
+        )
+
+    return method

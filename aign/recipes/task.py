@@ -1,0 +1,100 @@
+"""What a pipeline asks of a kind of recipe and its models, so that no pipeline asks which kind it is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from rich.console import RenderableType
+from torch import Tensor, nn
+
+from aign.data.store import Selection, Store
+from aign.evaluation.report import Provenance
+from aign.inference.package import ModelCard, Network
+from aign.training import Hooks
+
+KeypointChoice: TypeAlias = Literal["auto", "ground-truth", "detected", "none"]
+"""Which published rows stand beside ours; auto: as the store says; none: none of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What a run is made of.
+
+    Attributes:
+        sequences: of the store, by role; no clip plays two that it may not.
+        licences: of everything that the weights come from.
+        hashes: of every store, by name.
+    """
+
+    sequences: Mapping[str, tuple[str, ...]]
+    licences: tuple[str, ...]
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """A report's one number and what it is called; None where there is none."""
+
+    name: str
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A table in every form; `rich` takes the terminal's width."""
+
+    rich: Callable[[int], RenderableType]
+    markdown: str
+    html: str
+    csv: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One kind of recipe, its models and its reports. Types of different tasks differ, so they are Any here.
+
+    Attributes:
+        name: of the task, as on the cards.
+        recipe: type of its recipes.
+        protocol: that its models are measured under where nothing else is said.
+        body: name of the body model whose numbers its models tell; "": none.
+        label: (recipe) -> what to say first of the data of its report; "": nothing.
+        network: (recipe) -> description of the generator.
+        sources: (recipe, store) -> what a run is made of; raises UserError where roles overlap or are empty.
+        prepare: (recipe, store, hooks) -> what `fit` needs: aign, feed, validate.
+        generator_state: the state of the trained generator alone, from that of what was trained.
+        view: (store, selection) -> frames as methods and the judge see them.
+        method: (network) -> a way to answer a view.
+        measure: (method, view, protocol, provenance) -> report.
+        example: (store, selection) -> a few real frames as the service of the task takes them.
+        selection: (role, store, card of the first model) -> the clips of a role, test or memory, where nobody names
+            any; a card of None: there are only baselines. None: what the task remembers without a store.
+        baselines: by name: (store, the memory's selection) -> a method that is not trained.
+        read_report: inverse of a report's to_json.
+        headline: (report) -> its one number.
+        numbers: (report) -> all means by name.
+        published: (store, selection, protocol, choice) -> printed numbers that may stand beside.
+        draw: (reports, published) -> the table.
+    """
+
+    name: str
+    recipe: type[Any]
+    protocol: str
+    body: str
+    label: Callable[[Any], str]
+    network: Callable[[Any], Network]
+    sources: Callable[[Any, Store], Sources]
+    prepare: Callable[[Any, Store, Hooks], Any]
+    generator_state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    view: Callable[[Store, Selection], Any]
+    method: Callable[[nn.Module], Any]
+    measure: Callable[[Any, Any, str, Provenance], Any]
+    example: Callable[[Store, Selection], Mapping[str, np.ndarray]]
+    selection: Callable[[str, Store, ModelCard | None], Selection | None]
+    baselines: Mapping[str, Callable[[Store, Selection | None], Any]]
+    read_report: Callable[[str], Any]
+    headline: Callable[[Any], Headline]
+    numbers: Callable[[Any], Mapping[str, float]]
+    published: Callable[[Store, Selection, str, KeypointChoice], Any]
+    draw: Callable[[Any, Any], Drawn]
