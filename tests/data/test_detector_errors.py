@@ -394,7 +394,7 @@ def test_only_keypoints_name_the_detector(make, tmp_path):
 
 def test_where_it_means_nothing_it_is_refused(tmp_path):
     (tmp_path / "a.mp4").touch()
-    with pytest.raises(UserError, match=r"--keypoints is for h36m-videopose3d, motion; .* is read as video"):
+    with pytest.raises(UserError, match=r"--keypoints is for h36m-videopose3d, motion, synthetic; .* is read as video"):
         plan(str(tmp_path), options=SourceOptions(keypoints="detector"))
     path = sample(tmp_path / "h36m", {"S1": ("Walking",)})
     (path.parent / "data_2d_h36m_detector.npz").touch()

@@ -2,8 +2,9 @@
 
 `direct` is the row "Optimization" of the paper: pose, shape and place at once, from the mean pose in front of the
 camera, without a prior (Tung et al., NIPS 2017). `staged` is a strong one after SMPLify (Bogo et al., ECCV 2016): the
-camera first, from several sides, then the pose under a prior of poses and shapes, then silhouettes and motion. Both
-read keypoints, masks and flow, never a label, and are told the same focal length as the network.
+camera first, from several sides, then the pose under a prior of poses and shapes, then silhouettes and motion. It
+chooses each frame's side by what fits it and by its neighbours, or a person who spins would be lost. Both read
+keypoints, masks and flow, never a label, and are told the same focal length as the network.
 """
 
 import math
@@ -17,15 +18,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aign.body.assets import BodyAssets, load_body
+from aign.evaluation.baselines.body_start import NEAREST_M, apart, cheapest, facing, nearest_known, turned
 from aign.evaluation.body_view import BodyMethod
 from aign.framework.aign import Aign, Term
-from aign.geometry.rotation import from_6d, from_axis_angle, to_6d
+from aign.geometry.rotation import from_6d, to_6d
 from aign.geometry.skeleton import SMPL24, Skeleton
 from aign.tasks.motion_capture.adaptation import Windows, evidence_of
 from aign.tasks.motion_capture.clips import CapturedClip
-from aign.tasks.motion_capture.factors import BodyFactors
+from aign.tasks.motion_capture.factors import BodyFactors, joints
 from aign.tasks.motion_capture.memory import BodyMemory
-from aign.tasks.motion_capture.nets import NOMINAL_HALF_HEIGHT_M
 from aign.tasks.motion_capture.observation import KEYPOINTS, Observation, concatenate
 from aign.tasks.motion_capture.pose_prior import PosePrior, learn
 from aign.tasks.motion_capture.render import BodyRender
@@ -34,7 +35,6 @@ from aign.tasks.motion_capture.terms import TERMS, keypoints
 TORSO = tuple(SMPL24.index("pelvis", "l_hip", "r_hip", "neck", "l_shoulder", "r_shoulder"))
 YAWS = 6
 """Directions that a person may face at first."""
-NEAREST_M = 0.3
 BETA1 = 0.9
 SIDE_PX = 8
 """Of the crop that nobody looks at."""
@@ -61,13 +61,19 @@ PLACE = ("root_6d", "ray", "log_depth")
 EVERYTHING = (*PLACE, "pose_6d", "betas")
 DIRECT = (Stage(free=EVERYTHING, weights={"keypoints": 1.0, "segmentation": 1.0, "motion": 1.0}, steps=100, lr=0.03),)
 """The slides' row: everything at once, 100 steps of Adam."""
-_KEYPOINTS = {"keypoints": 10.0, "smooth": 2.0, "prior": 0.03, "size": 0.02}
-STAGED = (
-    Stage(free=PLACE, weights={"torso": 10.0, "smooth": 2.0}, steps=40, lr=0.05),
-    Stage(free=EVERYTHING, weights=_KEYPOINTS, steps=120, lr=0.03),
-    Stage(free=EVERYTHING, weights={**_KEYPOINTS, "segmentation": 2.0, "motion": 2.0}, steps=40, lr=0.01),
+_POSE = {"keypoints": 10.0, "prior": 0.03, "size": 0.02}
+EACH_FRAME = (
+    Stage(free=PLACE, weights={"torso": 10.0}, steps=30, lr=0.05),
+    Stage(free=EVERYTHING, weights=_POSE, steps=60, lr=0.03),
 )
-"""The strong fit: 40 steps for the camera and 120 for the pose from each of `YAWS` sides, 40 with surfaces."""
+"""The strong fit first takes every frame alone, from each of `YAWS` sides: 30 steps for the camera, 60 for the pose."""
+STAGED = (
+    Stage(free=EVERYTHING, weights={**_POSE, "smooth": 2.0}, steps=120, lr=0.03),
+    Stage(free=EVERYTHING, weights={**_POSE, "smooth": 2.0, "segmentation": 2.0, "motion": 2.0}, steps=40, lr=0.01),
+)
+"""Then all frames together: 120 steps by the keypoints, 40 with surfaces."""
+JUMP = 2.0
+"""Weight of a metre by which the joints of two frames' fits differ, beside the fits' own losses."""
 
 
 class FreeBodies(nn.Module):
@@ -156,76 +162,25 @@ def _torso(seen: Observation, z: BodyFactors, render: BodyRender) -> Float[Tenso
     return keypoints(replace(seen, target_conf=seen.target_conf * on), z, render)
 
 
-def facing(seen: Observation, mean_6d: Float[Tensor, "24 6"]) -> BodyFactors:
-    """The mean pose of the mean shape, upright and facing the camera in the crop's middle: what a new encoder says.
-
-    Args:
-        seen: windows.
-        mean_6d: 6D rotations; the first is not used.
-    """
-    b, t = seen.conf.shape[:2]
-    rotmats = from_6d(mean_6d).expand(b, t, -1, -1, -1).clone()
-    rotmats[:, :, 0] = (seen.rot_crop_to_cam @ _upright(mean_6d)).unsqueeze(1)
-    ahead = torch.cat((seen.centre_ray, torch.ones_like(seen.centre_ray[:, :1])), 1)
-    place = ahead * (NOMINAL_HALF_HEIGHT_M / seen.half_extent).unsqueeze(1)
-    return BodyFactors(
-        rotmats=rotmats, betas=mean_6d.new_zeros(b, 10), pelvis_cam_m=place.unsqueeze(1).expand(-1, t, -1).clone()
-    )
-
-
-def turned(seen: Observation, mean_6d: Float[Tensor, "24 6"], yaw_rad: float, body: BodyAssets) -> BodyFactors:
-    """The same turned about its length, leaning as the torso does in each picture, where the keypoints fit best.
-
-    Args:
-        seen: windows.
-        mean_6d: as in `facing`.
-        yaw_rad: 0 faces the camera.
-        body: whose joints are placed.
-    """
-    z = facing(seen, mean_6d)
-    lean, turn = (z.pelvis_cam_m.new_zeros(z.pelvis_cam_m.shape) for _ in range(2))
-    ends = [KEYPOINTS.index(joint) for joint in SMPL24.index("pelvis", "neck")]
-    low, high = seen.target_px[:, :, ends].unbind(2)
-    known = (seen.target_conf[:, :, ends] > 0).all(-1)
-    # Convention: y down, so that upright is (0, -1) in the picture and a positive turn about z goes to the right.
-    lean[..., 2] = torch.atan2(high[..., 0] - low[..., 0], low[..., 1] - high[..., 1]) * known
-    turn[..., 1] = yaw_rad
-    to_cam = seen.rot_crop_to_cam.unsqueeze(1)
-    root = to_cam @ from_axis_angle(lean) @ _upright(mean_6d) @ from_axis_angle(turn)
-    z = replace(z, rotmats=torch.cat((root.unsqueeze(2), z.rotmats[:, :, 1:]), 2))
-    return replace(z, pelvis_cam_m=_placed(seen, z, body))
-
-
-def _upright(like: Tensor) -> Float[Tensor, "3 3"]:
-    return torch.diag(like.new_tensor((1.0, -1.0, -1.0)))
-
-
-def _placed(seen: Observation, z: BodyFactors, body: BodyAssets) -> Float[Tensor, "b t 3"]:
-    """The pelvis where the keypoints are reprojected best: linear least squares of f (X + t) = (x - c) (Z + t_z)."""
-    render = BodyRender(z=z, seen=seen, body=body)
-    points = render.joints_cam_m[:, :, list(KEYPOINTS)] - z.pelvis_cam_m.unsqueeze(2)
-    focal, centre = seen.intrinsics_px[:, None, None, :2], seen.intrinsics_px[:, None, None, 2:]
-    ray = (seen.target_px - centre) / focal
-    root = seen.target_conf.sqrt().unsqueeze(-1)
-    rows = root.unsqueeze(-1) * torch.cat((torch.eye(2).expand(*ray.shape, 2), -ray.unsqueeze(-1)), -1)
-    right = root * (ray * points[..., 2:] - points[..., :2])
-    rows, right = rows.flatten(2, 3).double(), right.flatten(2, 3).double()
-    # A frame without keypoints stays where it was.
-    ridge = 1e-6 * torch.eye(3, dtype=torch.float64)
-    goal = (rows.mT @ right.unsqueeze(-1)).squeeze(-1) + 1e-6 * z.pelvis_cam_m.double()
-    place = torch.linalg.solve(rows.mT @ rows + ridge, goal).to(points.dtype)
-    fine = (place[..., 2:] > NEAREST_M) & place.isfinite().all(-1, keepdim=True)
-    return torch.where(fine, place, z.pelvis_cam_m)
-
-
-def _best_side(seen: Observation, mean_6d: Tensor, prior: PosePrior, body: BodyAssets) -> BodyFactors:
-    """The first stages from all sides at once, for one window; the side that ends lowest."""
-    some = replace(seen, evidence=None)
-    starts = [turned(some, mean_6d, 2 * math.pi * i / YAWS, body) for i in range(YAWS)]
+def _tracked(seen: Observation, mean_6d: Tensor, prior: PosePrior, body: BodyAssets) -> BodyFactors:
+    """Each frame of one window fitted alone from all sides, and of those fits the way that jumps least."""
+    each = apart(seen)
+    starts = [turned(each, mean_6d, 2 * math.pi * i / YAWS, body) for i in range(YAWS)]
     joined = BodyFactors(**{name: torch.cat([vars(z)[name] for z in starts]) for name in vars(starts[0])})
-    fitted, loss = fit_bodies(reduce(concatenate, [some] * YAWS), joined, STAGED[:2], body, prior)
-    best = slice(int(loss.argmin()), int(loss.argmin()) + 1)
-    return BodyFactors(**{name: value[best] for name, value in vars(fitted).items()})
+    fitted, loss = fit_bodies(reduce(concatenate, [each] * YAWS), joined, EACH_FRAME, body, prior)
+    frames = len(each.conf)
+    with torch.no_grad():
+        points = joints(fitted, body)[:, 0].reshape(YAWS, frames, 24, 3).transpose(0, 1)
+    points = points - points[:, :, :1]
+    jump = (points[:-1].unsqueeze(2) - points[1:].unsqueeze(1)).norm(dim=-1).mean(-1)
+    side = cheapest(loss.reshape(YAWS, frames).mT, JUMP * jump)
+    frame = nearest_known((each.target_conf > 0).flatten(1).any(1))
+    chosen = side[frame] * frames + frame
+    return BodyFactors(
+        rotmats=fitted.rotmats[chosen].transpose(0, 1),
+        betas=fitted.betas[chosen].mean(0, keepdim=True),
+        pelvis_cam_m=fitted.pelvis_cam_m[chosen].transpose(0, 1),
+    )
 
 
 def _mean_6d(memory: BodyMemory) -> Float[Tensor, "24 6"]:
@@ -274,8 +229,8 @@ def _method(stages: tuple[Stage, ...], memory: BodyMemory, body: BodyAssets, sid
             replace(stage, weights={n: w for n, w in stage.weights.items() if n in evidence.weights})
             for stage in stages
         )
-        start = _best_side(seen, mean_6d, prior, body) if sides else facing(seen, mean_6d)
-        z, _ = fit_bodies(seen, start, left[2:] if sides else left, body, prior)
+        begin = _tracked(seen, mean_6d, prior, body) if sides else facing(seen, mean_6d)
+        z, _ = fit_bodies(seen, begin, left, body, prior)
         return BodyFactors(
             rotmats=z.rotmats[0].unsqueeze(1),
             betas=z.betas.expand(frames, -1),

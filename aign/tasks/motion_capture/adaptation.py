@@ -92,12 +92,14 @@ def evidence_of(clip: CapturedClip, source: Skeleton, weights: Mapping[str, floa
     """
     name = f"{clip.key.sequence}, camera {clip.key.camera}"
     kept = {n: v for n, v in clip.columns.items() if n not in BODY_COLUMNS["body"]}
-    kp_px, conf = keypoints_in_frame(kept, source)
-    if not (conf.isfinite().all() and kp_px.isfinite().all()):
-        wrong = ~(conf.isfinite() & kp_px.isfinite().all(-1))
+    px, conf = kept["kp2d_px"], kept["kp2d_conf"]
+    if (wrong := ~(conf.isfinite() & (px.isfinite().all(-1) | (conf == 0)))).any():
         raise UserError(
             f"{name}: got {int(wrong.sum())} keypoints that are not finite; allowed are numbers, or confidence 0"
         )
+    # Joint sets are converted by weights, and 0 times NaN is NaN.
+    kept["kp2d_px"] = torch.where((conf > 0).unsqueeze(-1), px, torch.zeros_like(px))
+    _, conf = keypoints_in_frame(kept, source)
     if not (conf > 0).any():
         raise UserError(f"{name}: got no keypoint with confidence; at least one frame with a person is needed")
     notes, left = [], dict(weights)
