@@ -121,6 +121,11 @@ def read_pictures(net: AttributeNet, heads: Heads, images: UInt8[np.ndarray, "n 
     )
 
 
+def enlarged(images: UInt8[np.ndarray, "n s s 3"]) -> UInt8[np.ndarray, "n s s 3"]:
+    """What bicubic enlargement makes of pictures that were shrunk by `BLUR`."""
+    return bicubic(np.rint(area_down(images, BLUR)).astype(np.uint8), images.shape[1])
+
+
 def split(faces: LabelledFaces) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
     """Rows that a judge is trained on, and those that it is measured on; never the test part.
 
@@ -199,7 +204,7 @@ def train_judge(faces: LabelledFaces, config: JudgeConfig | None = None, label: 
     net.eval().requires_grad_(False)
     _scale_features(net, heads, small[train])
     found = read_pictures(net, heads, small[held])
-    blurred = read_pictures(net, heads, bicubic(np.rint(area_down(small[held], BLUR)).astype(np.uint8), SIDE_PX))
+    blurred = read_pictures(net, heads, enlarged(small[held]))
     labels = faces.attributes[held][:, columns]
     of_blurred = attribute_facts(heads.names, heads.is_sign, blurred.values, labels)
     facts = {
@@ -218,6 +223,7 @@ class _Tensors:
     targets: Tensor
     identity: Tensor
     parts: Tensor | None
+    blurred: Tensor | None = None
 
     def part(self, rows: Tensor) -> "_Tensors":
         parts = None if self.parts is None else self.parts[rows]
@@ -240,8 +246,8 @@ def _learn(net: AttributeNet, heads: Heads, data: _Tensors, config: JudgeConfig,
 
 
 def _scale_features(net: AttributeNet, heads: Heads, images: UInt8[np.ndarray, "n s s 3"]) -> None:
-    """Let features vary by 1 in training: distances of sets are then of the same size whatever the network's are."""
-    deviation = read_pictures(net, heads, images).features.std(0)
+    """Let features vary by 1, over sharp and blurred pictures: FID and KID are of the same size for every judge then."""
+    deviation = read_pictures(net, heads, np.concatenate((images, enlarged(images)))).features.std(0)
     # A feature that hardly ever moves would else count the most.
     floor = max(LEAST_DEVIATION * float(deviation.mean()), 1e-6)
     net.feature_scale.copy_(torch.from_numpy(np.maximum(deviation, floor)))
@@ -265,7 +271,7 @@ def _augmented(batch: _Tensors, config: JudgeConfig) -> _Tensors:
         high = F.interpolate(low, scale_factor=float(BLUR), mode="bicubic", align_corners=False)
         images[blurred] = high.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     parts = None if batch.parts is None else batch.parts[:, rows][:, :, columns]
-    return _Tensors(images=images, targets=batch.targets, identity=batch.identity, parts=parts)
+    return _Tensors(images=images, targets=batch.targets, identity=batch.identity, parts=parts, blurred=blurred)
 
 
 def _loss(net: AttributeNet, heads: Heads, batch: _Tensors) -> Tensor:
@@ -279,6 +285,9 @@ def _loss(net: AttributeNet, heads: Heads, batch: _Tensors) -> Tensor:
     of_numbers = F.smooth_l1_loss(seen.attributes, number, reduction="none")
     each = torch.where(signs, of_signs, of_numbers) * known
     loss = each.sum() / known.sum().clamp_min(1)
+    if batch.blurred is not None:
+        told = net.blurred(seen.features)[:, 0]
+        loss = loss + 0.2 * F.binary_cross_entropy_with_logits(told, batch.blurred.float())
     someone = batch.identity >= 0
     if heads.identities and someone.any():
         cosines = seen.embedding[someone] @ F.normalize(net.identities, dim=1).T

@@ -65,6 +65,8 @@ class AttributeNet(nn.Module):
         self.penultimate = nn.Linear(128 * (SIDE_PX // 16) ** 2, FEATURES)
         self.attributes = nn.Linear(FEATURES, shape.attributes)
         self.embedding = nn.Linear(FEATURES, EMBEDDING)
+        # Trained, never asked: else features would forget what a blurred picture lacks, and so would FID and KID.
+        self.blurred = nn.Linear(FEATURES, 1)
         self.identities = nn.Parameter(torch.randn(shape.identities, EMBEDDING))
         self.decoder = PartsDecoder() if shape.parts else None
         self.feature_scale: Tensor

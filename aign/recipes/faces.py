@@ -61,10 +61,10 @@ class FaceRecipe:
     memory_share: float = 0.5
     data_sets: tuple[str, ...] = ()
     start: str = ""
-    batch: int = 32
+    batch: int = 16
     loader_streams: int = 4
     loader_mix: int = 4
-    fit: FitConfig = FitConfig(steps=4000, lr=1e-3, critic_lr=1e-3, log_every=50, validate_every=1000, ema=0.995)
+    fit: FitConfig = FitConfig(steps=2000, lr=1e-3, critic_lr=1e-3, log_every=50, validate_every=500, ema=0.99)
     protocol: str = SUPERRESOLUTION_PROTOCOL
     seed: int = 0
 

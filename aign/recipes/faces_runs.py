@@ -14,7 +14,8 @@ def superresolution_recipe() -> SuperResolutionRecipe:
 def superresolution_32() -> SuperResolutionRecipe:
     """32 to 128 px, the paper's size."""
     base = superresolution_recipe()
-    task = replace(base.task, generator=replace(base.task.generator, low_px=32, channels=64, blocks=8))
+    generator = replace(base.task.generator, low_px=32, channels=64, blocks=8)
+    task = replace(base.task, generator=generator, critic=replace(base.task.critic, channels=32))
     return replace(base, name="superresolution-32-128", task=task)
 
 
@@ -24,10 +25,10 @@ def superresolution_tiny() -> SuperResolutionRecipe:
     task = replace(
         base.task,
         generator=replace(base.task.generator, low_px=8, channels=16, blocks=2),
-        critic=replace(base.task.critic, channels=16),
+        critic=replace(base.task.critic, channels=16, gamma=1.0),
     )
     fit = replace(base.fit, steps=300, lr=2e-3, ema=0.98, validate_every=300)
-    return replace(base, name="superresolution-8-32", task=task, batch=16, fit=fit)
+    return replace(base, name="superresolution-8-32", task=task, fit=fit)
 
 
 def weighed(recipe: SuperResolutionRecipe, name: str, **on: float) -> SuperResolutionRecipe:

@@ -21,6 +21,27 @@ def test_anchors():
     ])  # fmt: skip
 
 
+def test_convention_a_point_of_the_crop_is_that_pixel_of_the_picture():
+    """The net's crop coordinates are continuous; what comes back has (0, 0) at the centre of the top-left pixel."""
+    nets = object.__new__(face_nets.FaceNets)
+
+    def brightest(crop):
+        mass = crop[..., 0].astype(np.float64)
+        y, x = np.mgrid[:192, :192] + 0.5
+        point = (x * mass).sum() / mass.sum(), (y * mass).sum() / mass.sum(), 0.0
+        return [np.full((1, 1, 1, 1), 5.0, np.float32), np.tile(np.float32(point), 468).reshape(1, 1, 1, -1)]
+
+    nets._landmark = brightest
+    image = np.zeros((80, 90, 3), np.uint8)
+    image[33, 41] = 255
+    angle = np.radians(20)
+    axes = 40 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = nets._mesh(image, np.array([45.0, 30.0]), axes)
+    np.testing.assert_allclose(points, np.tile([41.0, 33.0], (468, 1)), atol=0.02)
+    nets._landmark = lambda crop: [np.full((1, 1), -5.0, np.float32), np.zeros((1, 1404), np.float32)]
+    assert nets._mesh(image, np.array([45.0, 30.0]), axes) is None
+
+
 def pictures(count):
     for i in range(count):
         sitting = replace(draw_sitting(9, i, 0), light_degrees=(10.0, 20.0), ambient=0.6)

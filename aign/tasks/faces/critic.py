@@ -32,13 +32,14 @@ class CriticConfig:
         channels: of its first layer.
         patches: whether patches are judged too.
         game: what generator and critic play.
-        gamma: of the penalty on its gradient at real pictures (R1); 0: none.
+        gamma: of the penalty on its gradient at real pictures (R1); 0: none. The larger the pictures and the smaller
+            the batch, the smaller the norm that is asked: at 64 px 1 keeps the critic blind to sex, 0.05 does not.
     """
 
-    channels: int = 32
+    channels: int = 24
     patches: bool = False
     game: GameName = "non-saturating"
-    gamma: float = 1.0
+    gamma: float = 0.05
 
     def __post_init__(self) -> None:
         if self.channels < 1 or not 0 <= self.gamma < float("inf"):
