@@ -246,7 +246,7 @@ def _learn(net: AttributeNet, heads: Heads, data: _Tensors, config: JudgeConfig,
 
 
 def _scale_features(net: AttributeNet, heads: Heads, images: UInt8[np.ndarray, "n s s 3"]) -> None:
-    """Let features vary by 1, over sharp and blurred pictures: FID and KID are of the same size for every judge then."""
+    """Let features vary by 1, over sharp and blurred pictures: FID and KID are of one size for every judge then."""
     deviation = read_pictures(net, heads, np.concatenate((images, enlarged(images)))).features.std(0)
     # A feature that hardly ever moves would else count the most.
     floor = max(LEAST_DEVIATION * float(deviation.mean()), 1e-6)
