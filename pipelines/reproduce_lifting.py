@@ -1,6 +1,5 @@
-"""`aign reproduce`: every row of the paper's tables, trained, measured on the same frames, and drawn."""
+"""`aign reproduce table1|table2`: every row of the paper's tables, trained, measured on the same frames, and drawn."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from aign.registry.tracking import RunFacts, finish, log_files, open_tracking, s
 from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.preprocess import preprocess, tell
+from pipelines.reproduce_checks import check_counts, check_out, choose
 from pipelines.reproduce_report import OUTPUTS, Reproduced, print_tables, write_all
 from pipelines.reproduce_runs import Place, measure_all, say
-from pipelines.run_folder import publish
 from pipelines.train import commit
 
 Table: TypeAlias = Literal["table1", "table2"]
@@ -72,11 +71,7 @@ def check(args: Arguments) -> None:
     """
     if args.store is not None and args.motion is not None:
         raise UserError(f"got --store {args.store} and --motion {args.motion}; allowed is one of them")
-    for name, value in (("seeds", args.seeds), ("steps", 1 if args.steps is None else args.steps)):
-        if value < 1:
-            raise UserError(f"got --{name} {value}; allowed: 1 or more")
-    if args.workers < 0:
-        raise UserError(f"got --workers {args.workers}; allowed: 0 (this process) or more")
+    check_counts(args.workers, seeds=args.seeds, steps=1 if args.steps is None else args.steps)
 
 
 def open_store(args: Arguments, out: Path) -> Store:
@@ -100,22 +95,6 @@ def open_store(args: Arguments, out: Path) -> Store:
     return Store.open(url)
 
 
-def check_out(out: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a folder of another table, store or number of steps.
-
-    Raises:
-        UserError: naming what differs.
-    """
-    path = out / "reproduce.json"
-    if not path.exists():
-        publish(path, json.dumps(config, indent=1))
-        return
-    old = json.loads(path.read_text())
-    changed = [f"{name} {old.get(name)} -> {value}" for name, value in config.items() if old.get(name) != value]
-    if changed:
-        raise UserError(f"{out} was begun otherwise: {', '.join(changed)}; name another --out")
-
-
 def check_keypoints(table: Table, store: Store, base: LiftingRecipe) -> None:
     """Refuse a store of the other table's 2D; one that does not say what it has is believed.
 
@@ -128,26 +107,6 @@ def check_keypoints(table: Table, store: Store, base: LiftingRecipe) -> None:
             f"{table} is of {KEYPOINTS[table]} 2D; store {store.url} says that its keypoints are {told}: make one with "
             f"`aign preprocess SOURCE --store URL --keypoints {SOURCES[table]}`, or ask for the other table"
         )
-
-
-def choose(every: Sequence[Row], groups: Sequence[str], only: Sequence[str]) -> tuple[Row, ...]:
-    """Rows by key, or those of the groups.
-
-    Raises:
-        UserError: an unknown key, or nothing chosen.
-    """
-    by_key = {row.key: row for row in reversed(every)}  # a run that stands in several groups is taken from the first
-    if unknown := [key for key in only if key not in by_key]:
-        raise UserError(
-            f"got --only {' '.join(unknown)}; allowed: {', '.join(dict.fromkeys(row.key for row in every))}"
-        )
-    chosen = tuple(
-        row for row in every if (row.key in only and row is by_key[row.key] if only else row.group in groups)
-    )
-    if not chosen:
-        there = dict.fromkeys(row.group for row in every)
-        raise UserError(f"got --groups {' '.join(groups)}, which have no row here; allowed: {', '.join(there)}")
-    return chosen
 
 
 def base_recipe(every: Sequence[Row], chosen: Sequence[Row], store: Store) -> LiftingRecipe:
