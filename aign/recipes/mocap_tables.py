@@ -114,6 +114,7 @@ def rows(domains: Domains, side_px: int) -> tuple[MocapRow, ...]:
         no_mask, keypoints=0.0, teacher=0.0,
         keypoints_released=RELEASED_KEYPOINTS, segmentation_released=RELEASED_MASK,
     )  # fmt: skip
+    no_surface = _weighted(full, segmentation=0.0, motion=0.0)
     everywhere = _weighted(no_motion, motion_everywhere=full.task.weights["motion"])
     target: tuple[tuple[str, str, Group, MocapRecipe], ...] = (
         (OURS, "+ self-supervised", "methods", full),
@@ -123,6 +124,7 @@ def rows(domains: Domains, side_px: int) -> tuple[MocapRow, ...]:
         (OURS, "+ critics", "ladder", full),
         ("replay", "source's labels for as long", "ablation", replay),
         ("released", "terms of the released code", "ablation", released),
+        ("critics", "keypoints and critics alone", "ablation", no_surface),
         ("everywhere", "motion of hidden vertices too", "ablation", everywhere),
         ("motion", "motion of visible vertices", "ablation", no_critics),
     )
