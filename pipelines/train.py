@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +20,6 @@ from aign.inference.figure import training_curves
 from aign.inference.package import ModelCard, blank, save_package
 from aign.recipes import RECIPES
 from aign.recipes import recipe as recipe_named
-from aign.recipes.lifting import LiftingRecipe
-from aign.recipes.mocap import MocapRecipe
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
@@ -93,7 +91,7 @@ def _train_and_test(job: Job, store: Store, sources: Sources, address: str | Non
 def test(model: nn.Module, recipe: Recipe, store: Store, sources: Sources) -> Any:
     """The report of a recipe's test role under its protocol."""
     task = task_of(recipe)
-    view = task.view(store, Selection(sequences=sources.sequences["test"]))
+    view = task.view(store, Selection(sequences=sources.sequences["test"]), task.network(recipe))
     count = len(set(view.rows.sequence.tolist()))
     data = f"{task.label(recipe)}{count} held-out sequences, {', '.join(store.manifest.licences)}"
     provenance = Provenance(method=recipe.name, data=data, store_hash=store.hash)
@@ -128,20 +126,6 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _LiftingRecipe(LiftingRecipe):
-    """A recipe as flags: its own name is none, for --name is the run's."""
-
-    name: tyro.conf.Suppress[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _MocapRecipe(MocapRecipe):
-    """Likewise."""
-
-    name: tyro.conf.Suppress[str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
 
@@ -162,41 +146,28 @@ class Arguments:
     address: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class LiftingArguments(Arguments):
-    """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
-
-    Attributes:
-        recipe: what to train.
-    """
-
-    recipe: Annotated[_LiftingRecipe, tyro.conf.arg(name="")]
-
-    @property
-    def chosen(self) -> LiftingRecipe:
-        """The recipe."""
-        return LiftingRecipe(**vars(self.recipe))
+def _flags(kind: type[Any]) -> tuple[type[Any], type[Any]]:
+    """A kind of recipe as flags (its own name is none, for --name is the run's), and the arguments that hold it."""
+    unnamed = make_dataclass(
+        f"_{kind.__name__}", [("name", tyro.conf.Suppress[str])], bases=(kind,), frozen=True, kw_only=True
+    )
+    recipe: Any = Annotated[unnamed, tyro.conf.arg(name="")]
+    both = make_dataclass(
+        f"{kind.__name__}Arguments", [("recipe", recipe)], bases=(Arguments,), frozen=True, kw_only=True
+    )
+    unnamed.__doc__, both.__doc__ = kind.__doc__, Arguments.__doc__
+    return unnamed, both
 
 
 @dataclass(frozen=True, kw_only=True)
-class MocapArguments(Arguments):
-    """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
+class Parsed:
+    """Arguments, and the recipe that they tell of."""
 
-    Attributes:
-        recipe: what to train.
-    """
-
-    recipe: Annotated[_MocapRecipe, tyro.conf.arg(name="")]
-
-    @property
-    def chosen(self) -> MocapRecipe:
-        """The recipe, with the places that it names where every worker finds them."""
-        recipe = MocapRecipe(**vars(self.recipe))
-        start = str(package_folder(recipe.start, self.mlflow).absolute()) if recipe.start else ""
-        return dataclasses.replace(recipe, replay=absolute(recipe.replay) if recipe.replay else "", start=start)
+    args: Arguments
+    recipe: Recipe
 
 
-def parse(argv: Sequence[str]) -> LiftingArguments | MocapArguments:
+def parse(argv: Sequence[str]) -> Parsed:
     """RECIPE and its flags."""
     known = f"recipes: {', '.join(RECIPES)}"
     if argv and argv[0] in ("-h", "--help"):
@@ -204,18 +175,27 @@ def parse(argv: Sequence[str]) -> LiftingArguments | MocapArguments:
         raise SystemExit(0)
     if not argv or argv[0].startswith("-"):
         raise UserError(f"name a recipe first: aign train RECIPE --store URL; {known}")
-    marker: Any = tyro.MISSING
-    named, prog = recipe_named(argv[0]), f"aign train {argv[0]}"
-    if isinstance(named, LiftingRecipe):
-        lifting = LiftingArguments(store=marker, recipe=_LiftingRecipe(**vars(named)))
-        return parse_over(lifting, prog, argv[1:])
-    return parse_over(MocapArguments(store=marker, recipe=_MocapRecipe(**vars(named))), prog, argv[1:])
+    named = recipe_named(argv[0])
+    unnamed, both = _flags(type(named))
+    args: Any = parse_over(both(store=tyro.MISSING, recipe=unnamed(**vars(named))), f"aign train {argv[0]}", argv[1:])
+    return Parsed(args=args, recipe=type(named)(**vars(args.recipe)))
+
+
+def chosen(parsed: Parsed) -> Recipe:
+    """The recipe, with the places that it names where every worker finds them."""
+    mlflow = parsed.args.mlflow
+
+    def model(name: str) -> str:
+        return str(package_folder(name, mlflow).absolute())
+
+    located: Recipe = task_of(parsed.recipe).located(parsed.recipe, absolute, model)
+    return located
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    args = parse(argv)
-    recipe = args.chosen
+    parsed = parse(argv)
+    args, recipe = parsed.args, chosen(parsed)
     folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
     run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
     console = Console()

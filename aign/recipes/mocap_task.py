@@ -1,6 +1,7 @@
 """Motion capture, as the pipelines see it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import SMPL24, skeleton
 from aign.inference.body_predictor import clip_arrays
-from aign.inference.package import ModelCard, load_card
+from aign.inference.package import ModelCard, Network, load_card
 from aign.inference.predictor import sees_person
 from aign.recipes.mocap import PROTOCOL, MocapRecipe, Shares, check_batches, load_bodies, parts, prepare
 from aign.recipes.mocap_memory import embedded_bodies
@@ -80,7 +81,15 @@ def _generator_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return alone or dict(state)
 
 
-def _view(store: Store, selection: Selection) -> BodyView:
+def _located(recipe: MocapRecipe, store: Callable[[str], str], model: Callable[[str], str]) -> MocapRecipe:
+    return replace(
+        recipe,
+        replay=store(recipe.replay) if recipe.replay else "",
+        start=model(recipe.start) if recipe.start else "",
+    )
+
+
+def _view(store: Store, selection: Selection, _: Network | None) -> BodyView:
     return load_body_view(store, selection, more=EVIDENCE_COLUMNS)
 
 
@@ -156,9 +165,11 @@ MOTION_CAPTURE = Task(
     sources=_sources,
     prepare=prepare,
     generator_state=_generator_state,
+    located=_located,
     view=_view,
     method=_method,
     measure=_measure,
+    known=resolve,
     example=_example,
     selection=_selection,
     baselines={name: partial(_fitted, make=make) for name, make in FITS.items()},
