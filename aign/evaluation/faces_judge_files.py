@@ -24,7 +24,7 @@ from aign.evaluation.faces_net import AttributeNet, NetShape
 from aign.framework.errors import UserError
 
 WEIGHTS, CARD = "judge.safetensors", "judge.json"
-FORMAT = 1
+FORMAT = 2
 MAX_HEADS = 1000
 MAX_IDENTITIES = 100_000
 

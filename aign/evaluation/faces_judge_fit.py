@@ -34,6 +34,8 @@ PART_WEIGHTS = (1.0, 2.0, 2.0, 2.0)
 """Of the classes: parts are a few percent of the pixels."""
 BLUR = 4
 """Pictures that are shrunk by this and enlarged again are judged too: bicubic is what others are compared with."""
+LEAST_DEVIATION = 0.1
+"""Of a feature, by the mean of all."""
 CLIPPED = 1.0
 """Largest norm of a step's gradient."""
 
@@ -113,7 +115,7 @@ def read_pictures(net: AttributeNet, heads: Heads, images: UInt8[np.ndarray, "n 
     parts = [s.parts.argmax(1).to(torch.uint8) for s in seen if s.parts is not None]
     return Reading(
         values=values.astype(np.float32),
-        features=torch.cat([s.features for s in seen]).numpy(),
+        features=(torch.cat([s.features for s in seen]) / net.feature_scale).numpy(),
         embedding=torch.cat([s.embedding for s in seen]).numpy() if heads.identities else None,
         parts=torch.cat(parts).numpy() if parts else None,
     )
@@ -195,6 +197,7 @@ def train_judge(faces: LabelledFaces, config: JudgeConfig | None = None, label: 
         net = AttributeNet(shape)
         _learn(net, heads, data.part(torch.from_numpy(train)), config, label)
     net.eval().requires_grad_(False)
+    _scale_features(net, heads, small[train])
     found = read_pictures(net, heads, small[held])
     blurred = read_pictures(net, heads, bicubic(np.rint(area_down(small[held], BLUR)).astype(np.uint8), SIDE_PX))
     labels = faces.attributes[held][:, columns]
@@ -234,6 +237,14 @@ def _learn(net: AttributeNet, heads: Heads, data: _Tensors, config: JudgeConfig,
             optimizer.step()
             schedule.step()
             advance(1)
+
+
+def _scale_features(net: AttributeNet, heads: Heads, images: UInt8[np.ndarray, "n s s 3"]) -> None:
+    """Let features vary by 1 in training: distances of sets are then of the same size whatever the network's are."""
+    deviation = read_pictures(net, heads, images).features.std(0)
+    # A feature that hardly ever moves would else count the most.
+    floor = max(LEAST_DEVIATION * float(deviation.mean()), 1e-6)
+    net.feature_scale.copy_(torch.from_numpy(np.maximum(deviation, floor)))
 
 
 @contextmanager

@@ -67,6 +67,8 @@ class AttributeNet(nn.Module):
         self.embedding = nn.Linear(FEATURES, EMBEDDING)
         self.identities = nn.Parameter(torch.randn(shape.identities, EMBEDDING))
         self.decoder = PartsDecoder() if shape.parts else None
+        self.feature_scale: Tensor
+        self.register_buffer("feature_scale", torch.ones(FEATURES))
 
     def forward(self, pictures: UInt8[Tensor, "b h w 3"]) -> Seen:
         """Judge pictures of SIDE_PX a side."""
@@ -74,7 +76,8 @@ class AttributeNet(nn.Module):
         half = self.stem(x)
         quarter = self.quarter(half)
         eighth = self.eighth(quarter)
-        features = F.relu(self.penultimate(self.last(eighth).flatten(1)))
+        # Leaky: half of the features of a plain one never woke up.
+        features = F.leaky_relu(self.penultimate(self.last(eighth).flatten(1)), 0.1)
         return Seen(
             attributes=self.attributes(features),
             features=features,

@@ -46,7 +46,8 @@ from aign.recipes.faces_view import (
 )
 from aign.recipes.task import Drawn, Headline, KeypointChoice, Sources, Task
 from aign.tasks.faces.bias import parse_bias
-from aign.tasks.faces.inpainting import InpainterConfig
+from aign.tasks.faces.inpainting import SIDES, InpainterConfig
+from aign.tasks.faces.labels import read_labels
 from aign.tasks.faces.superresolution import SuperResolverConfig, forth_alone
 from aign.training import Hooks
 
@@ -117,14 +118,18 @@ def _prepare_inpainting(recipe: InpaintingRecipe, store: Store, hooks: Hooks) ->
 
 
 def _resolver_example(store: Store, selection: Selection) -> Mapping[str, np.ndarray]:
-    """The first pictures; a service makes them as small as its model wants them."""
+    """The first pictures, as large as the smallest of them; the service makes them as small as its model wants them."""
     some = first_pictures(store, selection, EXAMPLES)
-    return {"picture_rgb": read_faces(store, SuperResolverConfig().side_px, some)[0].images}
+    side_px = int(read_labels(store, some).size_px.min())
+    return {"picture_rgb": read_faces(store, side_px, some)[0].images}
 
 
 def _inpainter_example(store: Store, selection: Selection) -> Mapping[str, np.ndarray]:
-    """The first pictures whose lips were found, and where those are."""
-    view = hole_view(store, first_pictures(store, selection, 4 * EXAMPLES), InpainterConfig(side_px=32), None)
+    """The first pictures whose lips were found, and where those are; any side that a model may have, as above."""
+    some = first_pictures(store, selection, 4 * EXAMPLES)
+    smallest = int(read_labels(store, some).size_px.min())
+    side_px = max(side for side in SIDES if side <= max(smallest, SIDES[0]))
+    view = hole_view(store, some, InpainterConfig(side_px=side_px), None)
     assert view.hole is not None, "a view of inpainting"
     return {"picture_rgb": view.inputs[:EXAMPLES], "hole": view.hole[:EXAMPLES]}
 
