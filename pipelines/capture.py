@@ -26,6 +26,9 @@ from aign.inference.package import load_card
 from aign.inference.predictor import LiftingPredictor
 from aign.inference.report import DemoReport, Entry, LiftedClip, write_report
 from aign.inference.video import VideoView, lift_views, read_views, save_joints, write_view
+from aign.registry import models
+from aign.registry.catalogue import CHAMPION
+from aign.registry.tracking import open_tracking
 from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.evaluate import package_folder
@@ -38,14 +41,15 @@ class Arguments:
 
     Attributes:
         video: file or folder.
-        model: models:/NAME@ALIAS, or a package folder; of lifting or motion capture.
+        model: models:/NAME@ALIAS, or a package folder; of lifting or motion capture. Nothing: the champion of motion
+            capture, or where there is none that of lifting.
         out: folder that receives index.html, an overlay and an npz for each video, and the store in between.
         mlflow: folder of the embedded MLflow store that models:/ names; MLFLOW_TRACKING_URI wins.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
     """
 
     video: tyro.conf.Positional[str]
-    model: str = "models:/lifting@champion"
+    model: str = ""
     out: Path = Path("capture")
     mlflow: Path = Path("mlflow")
     address: str | None = None
@@ -111,10 +115,19 @@ def embodied(package: Path, views: Sequence[VideoView], out: Path) -> Captured:
 
 
 CAPTURES: Mapping[str, Callable[[Path, Sequence[VideoView], Path], Captured]] = {
-    "lifting": lifted,
     "motion_capture": embodied,
+    "lifting": lifted,
 }
-"""By task of the model."""
+"""By task of the model; its champion is taken in this order."""
+
+
+def chosen_model(args: Arguments) -> str:
+    """The model that was asked for, or the champion of the task that tells most."""
+    if args.model:
+        return args.model
+    tracking = open_tracking(args.mlflow)
+    crowned = {row.name for row in models.list_models(tracking) if CHAMPION in row.aliases}
+    return f"models:/{next((name for name in CAPTURES if name in crowned), 'lifting')}@{CHAMPION}"
 
 
 def capture(args: Arguments) -> Path:
@@ -123,7 +136,8 @@ def capture(args: Arguments) -> Path:
     Raises:
         UserError: no such model, no usable video, or the folder cannot be written.
     """
-    package = package_folder(args.model, args.mlflow)
+    model = chosen_model(args)
+    package = package_folder(model, args.mlflow)
     card = load_card(package)
     assets.pull(["pose"])
     store_url = absolute(str(args.out / "store"))
@@ -134,12 +148,11 @@ def capture(args: Arguments) -> Path:
     report = DemoReport(
         title=done.title,
         summary=(
-            f"{len(done.clips)} video(s) through BlazePose and the model {args.model} (recipe {card.recipe}). "
-            f"{done.made}",
+            f"{len(done.clips)} video(s) through BlazePose and the model {model} (recipe {card.recipe}). {done.made}",
         ),
         clips=done.clips,
         files=tuple(Entry(term=f"{c.name}.npz", text=done.file) for c in done.clips),
-        provenance=(Entry(term="model", text=f"{args.model}; trained on store {card.store_hash[:12]}"),),
+        provenance=(Entry(term="model", text=f"{model}; trained on store {card.store_hash[:12]}"),),
         licences=tuple(Entry(term="model's data", text=text) for text in card.licences),
     )
     return write_report(args.out, report)

@@ -3,9 +3,10 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aign.data.store import Store
 from aign.evaluation.baselines.oracle import measure_oracle
@@ -16,6 +17,7 @@ from aign.evaluation.summary import Kind, Measured
 from aign.framework.errors import UserError
 from aign.recipes.lifting import LiftingRecipe, load_memory
 from aign.recipes.lifting_tables import Row
+from aign.recipes.tasks import Recipe
 from aign.registry.client import client_of, told
 from aign.registry.tracking import Tracking
 from aign.tasks.lifting.factors import pca
@@ -30,15 +32,19 @@ class Training:
     """One row with one seed.
 
     Attributes:
-        row: what.
+        key: of the row.
+        label: of the row.
         seed: which.
         recipe: with that seed, and the run's name.
+        store_url: what it is trained on.
         folder: of the run.
     """
 
-    row: Row
+    key: str
+    label: str
     seed: int
-    recipe: LiftingRecipe
+    recipe: Recipe
+    store_url: str
     folder: Path
 
     @property
@@ -65,13 +71,19 @@ class Place:
     parent: str
     workers: int
 
+    def training(self, key: str, label: str, recipe: Recipe) -> Training:
+        """A row to be trained here."""
+        folder = self.out / "runs" / recipe.name
+        url = self.store.url
+        return Training(key=key, label=label, seed=recipe.seed, recipe=recipe, store_url=url, folder=folder)
+
 
 def say(text: str) -> None:
     """A line of progress."""
     print(text, file=sys.stderr, flush=True)
 
 
-def trainings(chosen: Sequence[Row], seeds: int, steps: int | None, out: Path) -> list[Training]:
+def trainings(chosen: Sequence[Row], seeds: int, steps: int | None, place: Place) -> list[Training]:
     """What is to be trained: all keys with a seed before the next seed, each once whatever groups it stands in."""
     recipes: dict[str, tuple[Row, LiftingRecipe]] = {}
     for row in chosen:
@@ -84,7 +96,7 @@ def trainings(chosen: Sequence[Row], seeds: int, steps: int | None, out: Path) -
             named = dataclasses.replace(recipe, seed=seed, name=f"{key}-seed{seed}")
             if steps is not None:
                 named = dataclasses.replace(named, fit=dataclasses.replace(named.fit, steps=steps))
-            todo.append(Training(row=row, seed=seed, recipe=named, folder=out / "runs" / named.name))
+            todo.append(place.training(key, row.label, named))
     return todo
 
 
@@ -115,25 +127,40 @@ class Clock:
         return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 
-def train_all(todo: Sequence[Training], place: Place) -> dict[tuple[str, int], Report]:
+def train_all(todo: Sequence[Training], place: Place) -> dict[tuple[str, int], Any]:
     """Train what is not trained yet; reports by row and seed."""
     reports = {}
     clock = Clock(left=sum(t.recipe.fit.steps for t in todo if not t.finished))
     for number, training in enumerate(todo, start=1):
         kept, began = training.finished, time.monotonic()
         state = "finished before" if kept else f"{training.recipe.fit.steps} steps{clock.text}"
-        say(f"run {number} of {len(todo)}: {training.row.label}, seed {training.seed} ({state})")
-        run = run_recipe(training.recipe, place.store.url, training.folder, place.tracking, place.workers)
-        with told(f"log a run to {place.tracking.uri}"):
+        say(f"run {number} of {len(todo)}: {training.label}, seed {training.seed} ({state})")
+        run = run_recipe(training.recipe, training.store_url, training.folder, place.tracking, place.workers)
+        with told(f"find a run of {place.out} in {place.tracking.uri} (was it begun with another MLflow store?)"):
             client_of(place.tracking.uri).set_tag(run.run_id, "mlflow.parentRunId", place.parent)
         if not kept:
             clock.count(training.recipe.fit.steps, time.monotonic() - began)
-        reports[training.row.key, training.seed] = run.report
+        reports[training.key, training.seed] = run.report
     return reports
 
 
+def kept(folder: Path, config: Mapping[str, Any], read: Callable[[str], Any], make: Callable[[], Any]) -> Any:
+    """A report that is measured once and kept in a folder of its own, as runs are.
+
+    Raises:
+        UserError: the folder holds the report of other data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        check_same(folder, config)
+        path = folder / "report.json"
+        if not path.exists():
+            publish(path, make().to_json())
+        return read(path.read_text())
+
+
 def untrained(row: Row, base: LiftingRecipe, store: Store, view: View, folder: Path) -> Report:
-    """A row that no network stands behind; measured once and kept, as runs are.
+    """A row that no network stands behind.
 
     Raises:
         UserError: no such row, or the folder holds the report of other data.
@@ -143,20 +170,16 @@ def untrained(row: Row, base: LiftingRecipe, store: Store, view: View, folder: P
     roles = {"memory": dataclasses.asdict(base.roles.memory), "test": dataclasses.asdict(base.roles.test)}
     components = base.task.lifter.components
     config = {"row": row.key, "store": store.hash, "protocol": base.protocol, "roles": roles, "components": components}
-    folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
-        check_same(folder, config)
-        kept = folder / "report.json"
-        if not kept.exists():
-            memory = load_memory(store, base.roles.memory).canonical_m
-            provenance = Provenance(method=row.label, data="test", store_hash=store.hash)
-            report = (
-                measure_oracle(pca(memory, components), view, base.protocol, provenance)
-                if row.key == ORACLE
-                else measure(BASELINES[row.key](memory), view, base.protocol, provenance)
-            )
-            publish(kept, report.to_json())
-        return Report.from_json(kept.read_text())
+
+    def make() -> Report:
+        memory = load_memory(store, base.roles.memory).canonical_m
+        provenance = Provenance(method=row.label, data="test", store_hash=store.hash)
+        if row.key == ORACLE:
+            return measure_oracle(pca(memory, components), view, base.protocol, provenance)
+        return measure(BASELINES[row.key](memory), view, base.protocol, provenance)
+
+    report: Report = kept(folder, config, Report.from_json, make)
+    return report
 
 
 def measure_all(
@@ -173,7 +196,7 @@ def measure_all(
         assert view is not None, "loaded where it is needed"
         say(f"row {number} of {len(without)} without training: {row.label}")
         given[row.key] = (untrained(row, base, store, view, place.out / "runs" / row.key),)
-    learned = train_all(trainings(chosen, seeds, steps, place.out), place)
+    learned = train_all(trainings(chosen, seeds, steps, place), place)
     for row in chosen:
         if row.recipe is not None:
             given[row.key] = tuple(learned[row.key, seed] for seed in range(seeds))

@@ -1,5 +1,6 @@
 """What every test needs: a fixed seed and one thread, so that a failure comes again; and one small real store."""
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from aign.data.store import Manifest, Quarantined, Store, commit
 from aign.data.synthetic.backgrounds import check_pulled
 from aign.framework.errors import UserError
 
+# Ray gives its workers niceness 15, with which they starve for minutes where something else computes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # A runner that was started in the background ignores SIGINT, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,6 +45,10 @@ def demo_store(tmp_path_factory) -> Store:
     return build_demo_store(str(tmp_path_factory.mktemp("demo") / "store"))
 
 
+PEOPLE = SyntheticOptions(frames=480, clip_frames=8, side_px=64, seed=5)
+"""Of `people_store`."""
+
+
 def build_people_store(url: str, options: SyntheticOptions) -> Store:
     """Rendered people as `aign preprocess MOTIONS --dataset synthetic` makes them, without Ray."""
     torch.set_num_threads(1)
@@ -62,8 +69,7 @@ def people_store(tmp_path_factory) -> Store:
             assets.pull(["backgrounds"])
         except UserError as error:
             pytest.skip(f"no panoramas: {error}")
-    options = SyntheticOptions(frames=480, clip_frames=8, side_px=64, seed=5)
-    return build_people_store(str(tmp_path_factory.mktemp("people") / "store"), options)
+    return build_people_store(str(tmp_path_factory.mktemp("people") / "store"), PEOPLE)
 
 
 @pytest.fixture(scope="module")

@@ -54,18 +54,20 @@ def nearest_plain(
 def _search(queries, points, allowed, found):
     count = points.shape[1]
     order, sorted_xy = np.empty(count, np.int32), np.empty((count, 2), np.float32)
-    starts, gaps = np.empty(CELLS * CELLS + 2, np.int32), np.empty((CELLS, CELLS), np.int32)
+    starts = np.empty(CELLS * CELLS + 2, np.int32)
     for n in range(len(queries)):
         left, top, scale = _box(queries[n], points[n], allowed[n])
         at = _cells(points[n], allowed[n], left, top, scale)
         _sort(points[n], at, order, sorted_xy, starts)
         if starts[CELLS * CELLS] == 0:
             continue
-        _measure_gaps(starts, gaps)
+        place = 0
         for q in range(queries.shape[1]):
             x, y = queries[n, q]
-            # In cells, so that the search need not know the box.
-            found[n, q] = order[_one(x, y, (x - left) * scale, (y - top) * scale, scale, sorted_xy, starts, gaps)]
+            # In cells, so that the search need not know the box. Queries often come in an order in which neighbours
+            # follow each other: what was nearest to the last one is not far from this one.
+            place = _one(x, y, (x - left) * scale, (y - top) * scale, scale, sorted_xy, starts, place)
+            found[n, q] = order[place]
 
 
 @njit(cache=True, nogil=True)
@@ -132,58 +134,27 @@ def _sort(points, at, order, sorted_xy, starts):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _measure_gaps(starts, gaps):
-    """For each cell, how many rings round it are empty: 0 where it holds a point itself (a chessboard distance)."""
-    for r in range(CELLS):
-        for c in range(CELLS):
-            gap = CELLS if starts[r * CELLS + c] == starts[r * CELLS + c + 1] else 0
-            if c > 0:
-                gap = min(gap, gaps[r, c - 1] + 1)
-            if r > 0:
-                for k in range(max(c - 1, 0), min(c + 2, CELLS)):
-                    gap = min(gap, gaps[r - 1, k] + 1)
-            gaps[r, c] = gap
-    for r in range(CELLS - 1, -1, -1):
-        for c in range(CELLS - 1, -1, -1):
-            gap = gaps[r, c]
-            if c < CELLS - 1:
-                gap = min(gap, gaps[r, c + 1] + 1)
-            if r < CELLS - 1:
-                for k in range(max(c - 1, 0), min(c + 2, CELLS)):
-                    gap = min(gap, gaps[r + 1, k] + 1)
-            gaps[r, c] = gap
+def _one(x, y, across, down, scale, sorted_xy, starts, place):
+    """Place in `sorted_xy` of the point nearest to (x, y), given the place of one that is not far.
 
-
-@njit(cache=True, nogil=True)
-@no_type_check
-def _one(x, y, across, down, scale, sorted_xy, starts, gaps):
-    """Place in `sorted_xy` of the point nearest to (x, y): square rings of cells until none can be nearer."""
-    column, row = _cell(across), _cell(down)
-    inner = min(across - column, column + 1 - across, down - row, row + 1 - down)
-    inner = max(inner, np.float32(0.0)) - np.float32(ROUNDING)
-    best, place = np.float32(np.inf), 0
-    for ring in range(gaps[row, column], CELLS):
-        for r in range(max(row - ring, 0), min(row + ring, CELLS - 1) + 1):
-            # The part of this row of cells that is not farther than what has been found.
+    Row of cells after row, away from the query's own to both sides, of each the cells that the circle through the
+    nearest point so far meets; until it meets none.
+    """
+    best, row = (sorted_xy[place, 0] - x) ** 2 + (sorted_xy[place, 1] - y) ** 2, _cell(down)
+    for away in range(CELLS):
+        met = False
+        for side in range(2 if away else 1):
+            r = row - away if side else row + away
             rest = best * scale * scale - max(r - down, down - r - 1, np.float32(0.0)) ** 2 + np.float32(ROUNDING)
-            if rest < 0.0:
+            if r < 0 or r >= CELLS or rest < 0.0:
                 continue
+            met = True
             half = np.sqrt(rest)
-            low, high = _cell(across - half), _cell(across + half)
-            # The ring's top and bottom are whole rows; between them it has two ends.
-            whole = abs(r - row) == ring
-            for end in range(1 if whole else 2):
-                c0, c1 = max(column - ring, low), min(column + ring, high)
-                if not whole:
-                    c0 = c1 = column - ring if end == 0 else column + ring
-                    if c0 < low or c0 > high:
-                        continue
-                for i in range(starts[r * CELLS + c0], starts[r * CELLS + c1 + 1]):
-                    dx, dy = sorted_xy[i, 0] - x, sorted_xy[i, 1] - y
-                    square = dx * dx + dy * dy
-                    if square < best:
-                        best, place = square, i
-        reach = max((ring + inner) / scale, np.float32(0.0))
-        if best <= reach * reach:
+            for i in range(starts[r * CELLS + _cell(across - half)], starts[r * CELLS + _cell(across + half) + 1]):
+                dx, dy = sorted_xy[i, 0] - x, sorted_xy[i, 1] - y
+                square = dx * dx + dy * dy
+                if square < best:
+                    best, place = square, i
+        if not met:
             break
     return place

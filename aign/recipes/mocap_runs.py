@@ -7,7 +7,7 @@ from aign.tasks.motion_capture import MotionCaptureConfig, weights
 from aign.training import FitConfig
 
 _SUPERVISED = {"rotations": 10.0, "shape": 0.1, "pose": 10.0, "place": 2.0}
-_SEEN = {"keypoints": 20.0, "segmentation": 10.0, "motion": 2.0, "smooth": 1.0}
+_SEEN = {"keypoints": 20.0, "segmentation": 10.0, "motion": 2.0}
 _CRITICS = {"pose_critic": 3.0, "shape_critic": 0.05, "motion_critic": 0.1}
 
 
@@ -27,7 +27,7 @@ def mocap_joint() -> MocapRecipe:
         pretrain,
         name="mocap-joint",
         task=replace(pretrain.task, weights=weights(**_SUPERVISED, **_SEEN, **_CRITICS)),
-        frames=3,
+        frames=2,
         labelled_batch=16,
         unlabelled_batch=16,
     )
@@ -40,5 +40,5 @@ def mocap_selfsup() -> MocapRecipe:
         joint,
         name="mocap-selfsup",
         task=replace(joint.task, weights={**joint.task.weights, "teacher": 0.1}),
-        fit=FitConfig(steps=2000, lr=1e-3, critic_lr=5e-4, log_every=100, validate_every=500, ema=0.98),
+        fit=FitConfig(steps=1500, lr=1e-3, critic_lr=5e-4, log_every=100, validate_every=500, ema=0.98),
     )

@@ -57,7 +57,7 @@ def nets():
 
 
 @pytest.mark.network
-def test_the_net_agrees_with_what_was_rendered(nets):
+def test_convention_landmarks_are_where_they_were_rendered(nets):
     errors, overlaps = [], []
     for face in pictures(6):
         found = find_face(face.rgb)

@@ -14,7 +14,7 @@ from aign.evaluation.mocap_report import MocapReport
 from aign.framework.errors import UserError
 from aign.inference.body_predictor import BodyPredictor
 from aign.inference.package import load_card, load_package
-from aign.recipes.mocap import MocapRecipe, Shares
+from aign.recipes.mocap import Shares
 from aign.registry import models
 from aign.registry.tracking import open_tracking
 from aign.tasks.motion_capture.nets import EncoderConfig
@@ -176,39 +176,34 @@ class Interrupted(LocalHooks):
         raise KeyboardInterrupt
 
 
-def everything(**weights: float) -> MocapRecipe:
-    """All that a recipe may have on, the teacher too."""
-    recipe = tiny_mocap("mocap-selfsup")
-    task = dataclasses.replace(recipe.task, weights={**recipe.task.weights, **weights})
-    return dataclasses.replace(recipe, task=task)
+@pytest.fixture(scope="module")
+def whole(people_store, tmp_path_factory):
+    """A run with all on that a recipe may have, the teacher too, in this process and unbroken; and its folder."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    return train(everything(people_store, folder)), folder
 
 
-def test_a_resumed_run_equals_an_unbroken_one(people_store, tmp_path, monkeypatch):
-    def job(name):
-        (tmp_path / name).mkdir(exist_ok=True)
-        # The silhouettes' gradient differs in its last bit from one call to the next, resumed or not.
-        recipe = everything(segmentation=0.0)
-        return Job(recipe=recipe, store_url=people_store.url, run_dir=tmp_path / name, workers=0)
+def everything(store, folder, workers=0) -> Job:
+    return Job(recipe=tiny_mocap("mocap-selfsup"), store_url=store.url, run_dir=folder, workers=workers)
 
-    whole = train(job("whole")).generator
+
+def test_a_resumed_run_equals_an_unbroken_one(whole, people_store, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("pipelines.ray_train.LocalHooks", Interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(job("broken"))
-    resumed = train(job("broken")).generator
-    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+            train(everything(people_store, tmp_path))
+    resumed = train(everything(people_store, tmp_path)).generator
+    assert all(torch.equal(resumed[name], value) for name, value in whole[0].generator.items())
 
 
 @pytest.mark.ray
-def test_two_workers_equal_one_process(ray_cluster, people_store, tmp_path):
-    def job(name, workers):
-        (tmp_path / name).mkdir()
-        return Job(recipe=everything(), store_url=people_store.url, run_dir=tmp_path / name, workers=workers)
-
-    alone, two = train(job("alone", 0)), train(job("two", 2))
+def test_two_workers_equal_one_process(ray_cluster, whole, people_store, tmp_path):
+    alone, folder = whole
+    two = train(everything(people_store, tmp_path, 2))
     assert alone.generator.keys() == two.generator.keys()
     # Not the weights: of a bias in front of a GroupNorm of one channel Adam makes steps out of rounding alone.
-    for theirs, ours in zip(logged(tmp_path / "alone"), logged(tmp_path / "two"), strict=True):
+    for theirs, ours in zip(logged(folder), logged(tmp_path), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
     assert two.metrics == pytest.approx(alone.metrics, rel=1e-4)
     assert two.dead == alone.dead
@@ -232,7 +227,7 @@ def test_a_store_without_bodies_is_trained_on_and_not_registered(people_store, h
     for part in {part["path"].split("/")[0] for part in manifest["parts"]}:
         (url / part).symlink_to(f"{people_store.url}/{part}")
     tracking = open_tracking(home / "mlflow")
-    recipe = dataclasses.replace(everything(), replay=people_store.url, fit=tiny_mocap(steps=2).fit)
+    recipe = dataclasses.replace(tiny_mocap("mocap-selfsup", steps=2), replay=people_store.url)
     done = run_recipe(recipe, str(url), tmp_path / "run", tracking, 0)
     assert done.report.headline_name == "reprojection_px"
     assert "mpjpe_pelvis_mm" not in done.report.numbers

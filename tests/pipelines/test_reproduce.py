@@ -14,9 +14,10 @@ from aign.framework.errors import UserError
 from aign.recipes.lifting_tables import Row
 from aign.registry.client import client_of
 from aign.registry.tracking import open_tracking
-from pipelines import cli, reproduce, reproduce_runs
+from pipelines import cli, reproduce_lifting, reproduce_runs
 from pipelines.preprocess import Preprocessed
-from pipelines.reproduce import Arguments, choose
+from pipelines.reproduce_checks import choose
+from pipelines.reproduce_lifting import Arguments
 from pipelines.reproduce_report import OUTPUTS
 from pipelines.reproduce_roles import role_text
 from pipelines.reproduce_runs import Clock
@@ -40,7 +41,7 @@ def tiny_rows(_):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(reproduce, "rows", tiny_rows)
+    monkeypatch.setattr(reproduce_lifting, "rows", tiny_rows)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -57,7 +58,7 @@ def whole(demo_store, tmp_path_factory):
     """Two groups with two seeds, once; and what was said."""
     out = tmp_path_factory.mktemp("reproduce") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reproduce, "rows", tiny_rows)
+        patch.setattr(reproduce_lifting, "rows", tiny_rows)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         assert command(demo_store, out, "--groups", "methods", "weight") == 0
     return out
@@ -162,7 +163,7 @@ def test_roles_that_overlap_are_refused_before_anything_is_trained(demo_store, t
         shared = replace(recipe.roles, memory=recipe.roles.unlabelled)
         return (rows[2], replace(rows[3], recipe=replace(recipe, roles=shared)))
 
-    monkeypatch.setattr(reproduce, "rows", overlapping)
+    monkeypatch.setattr(reproduce_lifting, "rows", overlapping)
     assert command(demo_store, tmp_path / "out") == 2
     assert "memory and unlabelled share 5 sequences" in capsys.readouterr().err
     assert not (tmp_path / "out/runs").exists()
@@ -192,7 +193,7 @@ def test_another_table_or_number_of_steps_needs_another_folder(whole, demo_store
 
 
 def test_a_store_of_exact_keypoints_is_not_table_2(demo_store, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reproduce, "keypoints_of", lambda *_: "ground-truth")
+    monkeypatch.setattr(reproduce_lifting, "keypoints_of", lambda *_: "ground-truth")
     assert cli.main(["reproduce", "table2", "--store", demo_store.url, "--out", str(tmp_path)]) == 2
     assert "table2 is of detected 2D" in capsys.readouterr().err
 
@@ -227,11 +228,11 @@ def test_motion_becomes_a_store_of_the_tables_2d(tmp_path, monkeypatch, capsys):
         commit(url, Manifest(skeleton="h36m17", num_joints=17).updated(records))
         return Preprocessed(manifest=Store.open(url).manifest, made=len(jobs), kept=0, quarantined=())
 
-    monkeypatch.setattr(reproduce, "preprocess", in_this_process)
+    monkeypatch.setattr(reproduce_lifting, "preprocess", in_this_process)
     h36m_npz(tmp_path / "vp3d", {"S1": ("Walking",), "S8": ("Walking",)})
     for table, kind in (("table1", "ground-truth"), ("table2", "detected")):
         out = tmp_path / table
-        store = reproduce.open_store(Arguments(table=table, motion=tmp_path / "vp3d"), out)
+        store = reproduce_lifting.open_store(Arguments(table=table, motion=tmp_path / "vp3d"), out)
         assert store.url == str(out / "store")
         assert keypoints_of(store.manifest, Selection()) == kind
     assert "few" not in capsys.readouterr().err
@@ -244,7 +245,7 @@ def test_with_nothing_given_the_embedded_clips_are_said_to_be_few(tmp_path, monk
         asked.extend(jobs)
         raise UserError("enough")
 
-    monkeypatch.setattr(reproduce, "preprocess", unmade)
+    monkeypatch.setattr(reproduce_lifting, "preprocess", unmade)
     assert cli.main(["reproduce", "table1", "--out", str(tmp_path)]) == 2
     assert "taking the embedded clips, which are few" in capsys.readouterr().err
     assert len(asked) == 20

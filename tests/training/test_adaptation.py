@@ -73,6 +73,17 @@ def test_without_a_clear_gain_the_encoder_stays_as_it_was(other, encoder, clip, 
         assert [look.step for look in found.history] == [0, 2, 4], "patience"
 
 
+def test_random_keypoints_teach_nothing(encoder, clip, memory):
+    """A body drawn to the middle is nearer to them than it was, on the held-out windows too."""
+    crop = clip.columns["crop_xyxy_px"][0]
+    anywhere = crop[:2] + torch.rand(clip.columns["kp2d_px"].shape) * (crop[2:] - crop[:2])
+    found = run(encoder, changed(clip, kp2d_px=anywhere), memory)
+    assert min(look.ratio for look in found.history) < 0.98
+    assert found.kept == 0
+    assert same(found.encoder, encoder)
+    assert "hidden keypoints" in found.notes[-1]
+
+
 def test_keypoints_of_low_confidence_are_not_adapted_to(encoder, clip, memory):
     found = run(encoder, changed(clip, kp2d_conf=0.1 * clip.columns["kp2d_conf"]), memory)
     assert (found.kept, found.history) == (0, ())

@@ -18,7 +18,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aign.body.assets import BodyAssets, load_body
-from aign.evaluation.baselines.body_start import NEAREST_M, apart, cheapest, facing, nearest_known, turned
+from aign.evaluation.baselines.body_start import (
+    NEAREST_M,
+    apart,
+    cheapest,
+    facing,
+    mean_pose,
+    nearest_known,
+    turned,
+)
 from aign.evaluation.body_view import BodyMethod
 from aign.framework.aign import Aign, Term
 from aign.geometry.rotation import from_6d, to_6d
@@ -59,8 +67,12 @@ class Stage:
 
 PLACE = ("root_6d", "ray", "log_depth")
 EVERYTHING = (*PLACE, "pose_6d", "betas")
-DIRECT = (Stage(free=EVERYTHING, weights={"keypoints": 1.0, "segmentation": 1.0, "motion": 1.0}, steps=100, lr=0.03),)
-"""The slides' row: everything at once, 100 steps of Adam."""
+DIRECT = (Stage(free=EVERYTHING, weights={"keypoints": 20.0, "segmentation": 10.0, "motion": 2.0}, steps=100, lr=0.03),)
+"""The slides' row: everything at once through the terms that see, weighted as the recipe `mocap-selfsup` weighs them.
+
+Equal weights would be no honest row: the silhouette then outweighs the keypoints. On four rendered clips of 16 frames,
+whose keypoints start 32.2 px off, 100 steps with equal weights end at 12.1 px and 372 mm, with these at 4.3 and 247.
+"""
 _POSE = {"keypoints": 10.0, "prior": 0.03, "size": 0.02}
 EACH_FRAME = (
     Stage(free=PLACE, weights={"torso": 10.0}, steps=30, lr=0.05),
@@ -183,11 +195,6 @@ def _tracked(seen: Observation, mean_6d: Tensor, prior: PosePrior, body: BodyAss
     )
 
 
-def _mean_6d(memory: BodyMemory) -> Float[Tensor, "24 6"]:
-    poses = to_6d(memory.pose.reshape(-1, 23, 3, 3)).mean(0)
-    return torch.cat((poses.new_tensor([[1.0, 0, 0, 0, 1, 0]]), poses))
-
-
 def direct(memory: BodyMemory, body: BodyAssets | None = None) -> BodyMethod:
     """The weak baseline; of the memory it takes the mean pose.
 
@@ -215,7 +222,7 @@ def staged(memory: BodyMemory, body: BodyAssets | None = None) -> BodyMethod:
 
 
 def _method(stages: tuple[Stage, ...], memory: BodyMemory, body: BodyAssets, sides: bool) -> BodyMethod:
-    mean_6d, prior = _mean_6d(memory), learn(memory)
+    mean_6d, prior = mean_pose(memory), learn(memory)
 
     def method(clip: CapturedClip, source: Skeleton) -> BodyFactors:
         wanted = {name: weight for stage in stages for name, weight in stage.weights.items()}

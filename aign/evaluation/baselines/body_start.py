@@ -7,15 +7,22 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from aign.body.assets import BodyAssets
-from aign.geometry.rotation import from_6d, from_axis_angle
+from aign.geometry.rotation import from_6d, from_axis_angle, to_6d
 from aign.geometry.skeleton import SMPL24
 from aign.tasks.motion_capture.factors import BodyFactors
+from aign.tasks.motion_capture.memory import BodyMemory
 from aign.tasks.motion_capture.nets import NOMINAL_HALF_HEIGHT_M
 from aign.tasks.motion_capture.observation import KEYPOINTS, Labels, Observation
 from aign.tasks.motion_capture.render import BodyRender
 
 NEAREST_M = 0.3
 """No body is nearer to the camera."""
+
+
+def mean_pose(memory: BodyMemory) -> Float[Tensor, "24 6"]:
+    """Mean of the remembered poses as 6D rotations, not orthogonalised; the first, the orientation, is none."""
+    poses = to_6d(memory.pose.reshape(-1, 23, 3, 3)).mean(0)
+    return torch.cat((poses.new_tensor([[1.0, 0, 0, 0, 1, 0]]), poses))
 
 
 def facing(seen: Observation, mean_6d: Float[Tensor, "24 6"]) -> BodyFactors:
@@ -55,15 +62,23 @@ def turned(seen: Observation, mean_6d: Float[Tensor, "24 6"], yaw_rad: float, bo
     to_cam = seen.rot_crop_to_cam.unsqueeze(1)
     root = to_cam @ from_axis_angle(lean) @ _upright(mean_6d) @ from_axis_angle(turn)
     z = replace(z, rotmats=torch.cat((root.unsqueeze(2), z.rotmats[:, :, 1:]), 2))
-    return replace(z, pelvis_cam_m=_placed(seen, z, body))
+    return replace(z, pelvis_cam_m=placed(seen, z, body))
 
 
 def _upright(like: Tensor) -> Float[Tensor, "3 3"]:
     return torch.diag(like.new_tensor((1.0, -1.0, -1.0)))
 
 
-def _placed(seen: Observation, z: BodyFactors, body: BodyAssets) -> Float[Tensor, "b t 3"]:
-    """The pelvis where the keypoints are reprojected best: linear least squares of f (X + t) = (x - c) (Z + t_z)."""
+def placed(seen: Observation, z: BodyFactors, body: BodyAssets) -> Float[Tensor, "b t 3"]:
+    """The pelvis where the keypoints are reprojected best: linear least squares of f (X + t) = (x - c) (Z + t_z).
+
+    A frame without keypoints, or one whose best place is not in front of the camera, stays where it was.
+
+    Args:
+        seen: windows.
+        z: bodies whose pose, shape and orientation are kept.
+        body: whose joints are placed.
+    """
     render = BodyRender(z=z, seen=seen, body=body)
     points = render.joints_cam_m[:, :, list(KEYPOINTS)] - z.pelvis_cam_m.unsqueeze(2)
     focal, centre = seen.intrinsics_px[:, None, None, :2], seen.intrinsics_px[:, None, None, 2:]
@@ -72,7 +87,7 @@ def _placed(seen: Observation, z: BodyFactors, body: BodyAssets) -> Float[Tensor
     rows = root.unsqueeze(-1) * torch.cat((torch.eye(2).expand(*ray.shape, 2), -ray.unsqueeze(-1)), -1)
     right = root * (ray * points[..., 2:] - points[..., :2])
     rows, right = rows.flatten(2, 3).double(), right.flatten(2, 3).double()
-    # A frame without keypoints stays where it was.
+    # So little that it decides only where there are no keypoints.
     ridge = 1e-6 * torch.eye(3, dtype=torch.float64)
     goal = (rows.mT @ right.unsqueeze(-1)).squeeze(-1) + 1e-6 * z.pelvis_cam_m.double()
     place = torch.linalg.solve(rows.mT @ rows + ridge, goal).to(points.dtype)

