@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aign.data.datasets.faces import rendered_faces
-from aign.data.datasets.faces.rendered_faces import ATTRIBUTES, FaceOptions, partition_of, plan
+from aign.data.datasets.faces.rendered_faces import ATTRIBUTES, FaceOptions, first_picture, partition_of, plan
 from aign.data.datasets.job import Stored, run
 from aign.data.pixels import decode_jpeg, decode_parts
 from aign.data.sources import SourceOptions, recognise
@@ -56,8 +56,17 @@ def test_exactly_the_pictures_that_were_asked_for(tables):
     jobs = plan(FaceOptions(frames=1003))
     pictures = [job.provenance("faces").stages[0].params["pictures"] for job in jobs]
     assert sum(pictures) == 1003
-    assert len({job.source for job in jobs}) == len({job.provenance("faces").hash for job in jobs}) == len(jobs) == 4
+    assert pictures[1:3] == [39 * 8 + 200, 1003 - 2 * 320 - 192], "the 58th person sat for 200"
+    assert len({job.source for job in jobs}) == len({job.provenance("faces").hash for job in jobs}) == len(jobs) == 3
     assert pickle.loads(pickle.dumps(jobs[0])) == jobs[0]
+
+
+def test_somebody_in_a_hundred_is_a_star_of_the_training_part():
+    pictures = [first_picture(i + 1) - first_picture(i) for i in range(400)]
+    assert [i for i, n in enumerate(pictures) if n != 8] == [57, 157, 257, 357]
+    assert pictures[57] == 200
+    assert first_picture(0) == 0
+    assert {partition_of(i) for i in (57, 157)} == {"train"}
 
 
 def test_nobody_is_in_two_partitions_and_everybody_stays_the_same(tables):

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from aign.geometry.skeleton import FACE5
 EMBEDDED = "demo-faces"
 PICTURES_EACH = 8
 """Pictures of one person."""
+STARS_APART, FIRST_STAR, PICTURES_OF_STAR = 100, 57, 200
+"""Somebody in a hundred, of the training part, is photographed often: enough for a memory of one identity."""
 PEOPLE_A_JOB = 40
 SIDES_PX = (32, 512)
 LICENCE = "CC0-1.0 (MakeHuman's head, rendered)"
@@ -71,7 +74,7 @@ class RenderedFaces:
     Attributes:
         options: what to make.
         number: of the job.
-        first, last: identities; the last one may have fewer pictures than the others.
+        first, last: identities; the last one may have fewer pictures than it sat for.
     """
 
     options: FaceOptions
@@ -92,10 +95,8 @@ class RenderedFaces:
     def provenance(self, table: str) -> Provenance:
         """Hash of the head and of everything that decides a picture."""
         o = self.options
-        pictures = min(o.frames, (self.last + 1) * PICTURES_EACH) - self.first * PICTURES_EACH
-        drawn = stage(
-            "draw-faces", "1", seed=o.seed, first=self.first, pictures=pictures, each=PICTURES_EACH, side_px=o.side_px
-        )
+        pictures = min(o.frames, first_picture(self.last + 1)) - first_picture(self.first)
+        drawn = stage("draw-faces", "2", seed=o.seed, first=self.first, pictures=pictures, side_px=o.side_px)
         # Sizes and shapes of the parts are decided by the head, colours and coding by what comes after.
         own = stage("shade", "1", quality=JPEG_QUALITY) if table == "faces" else stage("rasterise", "1")
         return Provenance(
@@ -113,11 +114,9 @@ class RenderedFaces:
         people = sorted(range(self.first, self.last + 1), key=lambda i: (PARTITIONS.index(partition_of(i)), i))
         for identity in people:
             person = draw_person(self.options.seed, identity)
-            for picture in range(PICTURES_EACH):
-                number = identity * PICTURES_EACH + picture
-                if number >= self.options.frames:
-                    break
-                sitting = draw_sitting(self.options.seed, identity, picture)
+            first, end = first_picture(identity), min(first_picture(identity + 1), self.options.frames)
+            for number in range(first, end):
+                sitting = draw_sitting(self.options.seed, identity, number - first)
                 face = render_face(person, sitting, self.options.side_px)
                 key = self._key(identity, number)
                 rows = {"faces": _face(identity, person, sitting, face), "face_parts": face_parts(face)}
@@ -138,9 +137,15 @@ class RenderedFaces:
         }
 
 
+def first_picture(identity: int) -> int:
+    """Number of somebody's first picture: how many the people before have."""
+    stars = (identity + STARS_APART - 1 - FIRST_STAR) // STARS_APART
+    return identity * PICTURES_EACH + stars * (PICTURES_OF_STAR - PICTURES_EACH)
+
+
 def plan(options: FaceOptions) -> list[RenderedFaces]:
     """Jobs that make exactly `options.frames` pictures."""
-    people = -(-options.frames // PICTURES_EACH)
+    people = next(n for n in count(1) if first_picture(n) >= options.frames)
     return [
         RenderedFaces(options=options, number=number, first=first, last=min(first + PEOPLE_A_JOB, people) - 1)
         for number, first in enumerate(range(0, people, PEOPLE_A_JOB))
@@ -154,7 +159,8 @@ def looks_like(path: Path) -> bool:
 
 def found(path: Path) -> str:
     """One line."""
-    return f"faces rendered from {HEAD.name} (MakeHuman's CC0 head), {PICTURES_EACH} pictures a person"
+    often = f"{PICTURES_OF_STAR} of one in {STARS_APART}"
+    return f"faces rendered from {HEAD.name} (MakeHuman's CC0 head), {PICTURES_EACH} pictures a person, {often}"
 
 
 def missing(path: Path) -> list[str]:
