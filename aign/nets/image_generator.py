@@ -29,8 +29,8 @@ class _Residual(nn.Module):
 
 
 def _doubled(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice the side: a convolution into the four pixels that each becomes."""
-    return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), nn.SiLU())
+    """Twice the side: each pixel four times, then a convolution (Odena et al., Distill 2016: no checkerboards)."""
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1), nn.SiLU())
 
 
 def bicubic(low: Float[Tensor, "b c h w"], factor: int) -> Float[Tensor, "b c i j"]:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from torch import Tensor, nn
 
 from aign.data.loader import ClipLoader, LoaderConfig
@@ -24,8 +24,8 @@ from aign.tasks.faces.critic import Remembered
 from aign.tasks.faces.feed import BOX_COLUMNS, PICTURE_COLUMNS, FaceFeed
 from aign.tasks.faces.inpainting import Inpainter, InpainterConfig, InpaintingConfig
 from aign.tasks.faces.labels import FaceLabels, read_labels
-from aign.tasks.faces.masks import read_boxes
-from aign.tasks.faces.pictures import PictureSelection, check_size, chosen, read_pictures
+from aign.tasks.faces.masks import Part, in_square, read_boxes
+from aign.tasks.faces.pictures import PictureSelection, check_size, chosen, read_pictures, window
 from aign.tasks.faces.superresolution import SuperResolutionConfig, SuperResolver, SuperResolverConfig
 from aign.training import FitConfig, Hooks
 
@@ -146,7 +146,7 @@ def cast(
         store: with faces.
         train: the training part.
         side_px: that the pictures must have.
-        usable: pictures that may be seen; None: all.
+        usable: pictures that take part; None: all.
 
     Raises:
         UserError: what `members` raises, a share that is none, pictures too small, or none left to be seen.
@@ -156,13 +156,14 @@ def cast(
     labels = read_labels(store, train)
     check_size(labels, side_px)
     member = members(parse_bias(recipe.bias), labels.attributes, labels.names, labels.identity)
+    whole = np.ones(len(member), bool)
+    if usable is not None:
+        whole[:] = [key in usable for key in zip(labels.sequence.tolist(), labels.number.tolist(), strict=True)]
+    member &= whole
     count = max(LEAST_MEMBERS, round(recipe.memory_share * int(member.sum())))
     remembered = np.zeros(len(member), bool)
     remembered[_by_hash(labels, member)[:count]] = True
-    seen = ~remembered
-    if usable is not None:
-        keys = zip(labels.sequence.tolist(), labels.number.tolist(), strict=True)
-        seen &= np.array([key in usable for key in keys])
+    seen = whole & ~remembered
     if seen.sum() < recipe.batch:
         raise UserError(
             f"{int(remembered.sum())} of {len(seen)} pictures are remembered and {int(seen.sum())} are left to be "
@@ -238,12 +239,20 @@ def _loader(recipe: FaceRecipe, store: Store, columns: Columns, inputs: Selectio
     return ClipLoader(store, columns, inputs, config, rank=hooks.rank, world=hooks.world)
 
 
-def _remembered(
-    recipe: FaceRecipe, store: Store, memory: Selection, side_px: int, playing: bool, hooks: Hooks
-) -> Remembered:
+Pictures: TypeAlias = UInt8[Tensor, "n 3 s s"]
+
+
+def _remembered(recipe: FaceRecipe, playing: bool, read: Callable[[], Pictures], hooks: Hooks) -> Remembered:
     """The memory's pictures; where no critic plays, none is read."""
-    pictures = read_pictures(store, memory, side_px) if playing else torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    pictures = read() if playing else torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
     return Remembered(pictures=pictures, rank=hooks.rank, world=hooks.world, seed=recipe.seed)
+
+
+def read_windows(store: Store, selection: PictureSelection, side_px: int, part: Part) -> Pictures:
+    """What is round a part of the selected pictures, in the order of the store (`inpainting.view_part`)."""
+    boxes = read_boxes(store, selection, part)
+    at, size = torch.from_numpy(boxes.boxes_px), torch.from_numpy(boxes.size_px)
+    return window(read_pictures(store, selection, side_px), in_square(at, size, side_px))
 
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -264,7 +273,7 @@ def prepare_superresolution(
         aign=superresolution.build(
             recipe.task,
             _started(SuperResolver, fresh, recipe.start),
-            _remembered(recipe, store, roles.memory, side_px, playing, hooks),
+            _remembered(recipe, playing, partial(read_pictures, store, roles.memory, side_px), hooks),
         ),
         feed=FaceFeed(
             _loader(recipe, store, PICTURE_COLUMNS, roles.inputs, hooks),
@@ -276,7 +285,7 @@ def prepare_superresolution(
 
 
 def prepare_inpainting(recipe: InpaintingRecipe, store: Store, hooks: Hooks, validate: Validate) -> FaceTraining:
-    """Networks and batches of a recipe on a store; faces whose part nobody has found are remembered, not seen.
+    """Networks and batches of a recipe on a store; faces whose part nobody has found are left out.
 
     Raises:
         UserError: what `parts` and `cast` raise, the store has no parts, or sizes do not fit.
@@ -286,12 +295,15 @@ def prepare_inpainting(recipe: InpaintingRecipe, store: Store, hooks: Hooks, val
     boxes = read_boxes(store, train, recipe.task.mask.part)
     usable = frozenset(key for key, valid in zip(boxes.keys, boxes.valid, strict=True) if valid)
     roles = cast(recipe, store, train, side_px, usable)
+    read = partial(read_pictures, store, roles.memory, side_px)
+    if recipe.task.judged == "part":
+        read = partial(read_windows, store, roles.memory, side_px, recipe.task.mask.part)
     fresh = inpainting.new_inpainter(inpainter_config(recipe), recipe.seed)
     return FaceTraining(
         aign=inpainting.build(
             recipe.task,
             _started(Inpainter, fresh, recipe.start),
-            _remembered(recipe, store, roles.memory, side_px, playing, hooks),
+            _remembered(recipe, playing, read, hooks),
         ),
         feed=FaceFeed(
             _loader(recipe, store, {**PICTURE_COLUMNS, **BOX_COLUMNS}, roles.inputs, hooks),

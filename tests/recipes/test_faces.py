@@ -130,7 +130,7 @@ def test_what_is_seen_is_never_remembered_and_no_label_is_read_while_training(st
     assert all(columns == {"faces": ("face_jpeg",)} for columns in read)
 
 
-def test_faces_whose_mouth_nobody_found_are_not_seen(store, tmp_path):
+def test_faces_whose_mouth_nobody_found_take_no_part(store, tmp_path):
     made = recipe("inpainting")
     assert isinstance(made, InpaintingRecipe)
     small = replace(made.task.generator, side_px=32, channels=8, blocks=1)
@@ -140,6 +140,10 @@ def test_faces_whose_mouth_nobody_found_are_not_seen(store, tmp_path):
         seen = training.feed.next()
         assert ((1 - seen.keep).flatten(1).sum(1) > 0).all()
     training.feed.close()
+    remembered = training.aign.critics["critic"].memory.values.float()
+    assert remembered.shape[1:] == (3, 16, 16)
+    red = (remembered[:, 0] > 2 * remembered[:, 1]).float()[:, 5:11, 3:13]
+    assert red.mean((1, 2)).min() > 0.2, "the mouth is in the middle of every window"
 
 
 def test_the_feed_goes_on_where_it_was(store, tmp_path):

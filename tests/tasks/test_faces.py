@@ -16,7 +16,7 @@ from aign.tasks.faces.inpainting import InpainterConfig, InpaintingConfig
 from aign.tasks.faces.labels import read_labels
 from aign.tasks.faces.masks import MaskConfig, in_square, mirrored_boxes, part_masks, read_boxes
 from aign.tasks.faces.memory import PictureMemory
-from aign.tasks.faces.pictures import check_size, chosen, read_pictures, squared
+from aign.tasks.faces.pictures import check_size, chosen, read_pictures, squared, window
 from aign.tasks.faces.superresolution import SuperResolutionConfig, SuperResolverConfig, ThereAndBack
 from tests.tasks.toy_faces import NAMES, beard, store_of, toy_face, toy_rows, toy_store
 
@@ -46,8 +46,8 @@ def resolution(**weights):
     return superresolution.build(config, superresolution.new_resolver(LOW), remembered())
 
 
-def surgery(composite=True, **weights):
-    config = InpaintingConfig(critic=CRITIC, composite=composite, weights=inpainting.weights(**weights))
+def surgery(judged="picture", **weights):
+    config = InpaintingConfig(critic=CRITIC, judged=judged, weights=inpainting.weights(**weights))
     shape = InpainterConfig(side_px=32, channels=8, blocks=1)
     return inpainting.build(config, inpainting.new_inpainter(shape), remembered())
 
@@ -147,9 +147,23 @@ def test_a_filled_picture_is_the_given_one_outside_of_the_hole():
     assert torch.equal(z.picture * seen.keep, seen.given)
     assert not torch.equal(z.picture, seen.given)
     assert torch.equal(seen.given, seen.truth * seen.keep)
-    judged = {c: surgery(c, critic=1.0).critics["critic"].view(z, seen) for c in (True, False)}
-    assert torch.equal(judged[True], z.picture)
-    assert torch.equal(judged[False], z.whole)
+    shown = {j: surgery(j, critic=1.0).critics["critic"].view(z, seen) for j in ("picture", "network", "part")}
+    assert torch.equal(shown["picture"], z.picture)
+    assert torch.equal(shown["network"], z.whole)
+    assert shown["part"].shape == (4, 3, 16, 16)
+    assert surgery("part", critic=1.0).critics["critic"].net(shown["part"]).shape == (4, 1)
+
+
+def test_convention_a_window_is_the_pixels_round_the_middle_of_the_box_and_stays_inside():
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    pictures = torch.stack((x, y, x)).expand(3, 3, 16, 16).clone().requires_grad_()
+    boxes = torch.tensor([[5.0, 6, 10, 9], [0.0, 0, 2, 2], [14.0, 13, 16, 15]])
+    cut = window(pictures, boxes)
+    assert [cut[i, 0, 0, 0].item() for i in range(3)] == [4, 0, 8], "x of the left column: 7.5 - 3.5, then the edges"
+    assert [cut[i, 1, 0, 0].item() for i in range(3)] == [4, 0, 8]
+    assert torch.equal(cut[0, :, 1:, 1:] - cut[0, :, :-1, :-1], torch.ones(3, 7, 7))
+    cut.sum().backward()
+    assert pictures.grad.flatten(1).sum(1).tolist() == [3 * 64] * 3
 
 
 @pytest.mark.parametrize("shape", ["box", "free", "both"])

@@ -1,7 +1,8 @@
 """Biased inpainting, "plastic surgery": a hidden part of a face is imagined anew (papers.md 1.5)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -17,12 +18,13 @@ from aign.render.image import composited, masked
 from aign.tasks.faces.bias import parse_bias
 from aign.tasks.faces.critic import CriticConfig, Remembered, picture_critic
 from aign.tasks.faces.masks import PARTS, MaskConfig, Part, in_square, mirrored_boxes, part_masks
-from aign.tasks.faces.pictures import squared
+from aign.tasks.faces.pictures import squared, window
 
 SIDES = (32, 64, 128, 256)
 NAMES = ("render", "paired", "critic")
 """Everything that has a weight."""
 MIRRORED = 0.5
+Judged: TypeAlias = Literal["part", "picture", "network"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,13 @@ class MaskedPicture:
     Attributes:
         given: in 0..1; 0 where the picture is hidden.
         keep: 1 where it is given, 0 where it is hidden.
+        box_px: of the part, whatever of it is hidden.
         truth: the whole picture; only the term `paired` and the judge read it.
     """
 
     given: Float[Tensor, "b 3 s s"]
     keep: Float[Tensor, "b 1 s s"]
+    box_px: Float[Tensor, "b 4"]
     truth: Float[Tensor, "b 3 s s"]
 
 
@@ -106,15 +110,15 @@ class InpaintingConfig:
         generator: network.
         critic: network and game.
         mask: what is hidden.
-        composite: whether the critic judges the hidden part inside the given picture, or, as in the paper, the whole
-            of the network's picture, which only the term `render` ties to the given one.
+        judged: what the critic sees: a window of half the side round the part, in the given picture; that whole
+            picture; or, as in the paper, the network's picture, which only the term `render` ties to the given one.
         weights: of the terms and critics in `NAMES`.
     """
 
     generator: InpainterShape = InpainterShape()
     critic: CriticConfig = CriticConfig()
     mask: MaskConfig = MaskConfig()
-    composite: bool = True
+    judged: Judged = "part"
     weights: dict[str, float] = field(default_factory=lambda: weights(render=10.0, critic=0.1))
 
 
@@ -144,8 +148,9 @@ def observe(batch: Mapping[str, Tensor], side_px: int, how: MaskConfig) -> Maske
     boxes = in_square(boxes, boxes.new_tensor((width, height)).expand(len(boxes), 2), side_px)
     mirrored = uniform(seed, 1, purpose=20) < MIRRORED
     truth = torch.where(mirrored[:, :, None, None], truth.flip(-1), truth)
-    keep = part_masks(torch.where(mirrored, mirrored_boxes(boxes, side_px), boxes), side_px, seed, how)
-    return MaskedPicture(given=masked(truth, keep), keep=keep, truth=truth)
+    boxes = torch.where(mirrored, mirrored_boxes(boxes, side_px), boxes)
+    keep = part_masks(boxes, side_px, seed, how)
+    return MaskedPicture(given=masked(truth, keep), keep=keep, box_px=boxes, truth=truth)
 
 
 def render(z: Filled, seen: MaskedPicture) -> Float[Tensor, "b 3 s s"]:
@@ -163,14 +168,26 @@ def paired(seen: MaskedPicture, z: Filled, _: Tensor) -> Float[Tensor, " b"]:
     return masked_mean_square(z.whole, seen.truth, 1 - seen.keep)
 
 
-def view_composite(z: Filled, _: MaskedPicture) -> Float[Tensor, "b 3 s s"]:
+def view_part(z: Filled, seen: MaskedPicture) -> Float[Tensor, "b 3 w w"]:
+    """The part and what is round it: all that is new, and a quarter of the pixels."""
+    return window(z.picture, seen.box_px)
+
+
+def view_picture(z: Filled, _: MaskedPicture) -> Float[Tensor, "b 3 s s"]:
     """The hidden part inside the given picture."""
     return z.picture
 
 
-def view_whole(z: Filled, _: MaskedPicture) -> Float[Tensor, "b 3 s s"]:
+def view_network(z: Filled, _: MaskedPicture) -> Float[Tensor, "b 3 s s"]:
     """The network's picture alone."""
     return z.whole
+
+
+VIEWS: Mapping[Judged, Callable[[Filled, MaskedPicture], Tensor]] = {
+    "part": view_part,
+    "picture": view_picture,
+    "network": view_network,
+}
 
 
 def new_inpainter(config: InpainterConfig, seed: int = 0) -> Inpainter:
@@ -188,12 +205,12 @@ def build(
     Args:
         config: critic and weights.
         generator: fresh, or trained before.
-        remembered: the memory.
+        remembered: the memory: what the critic is to see of its members.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(remembered.seed)
-        view = view_composite if config.composite else view_whole
-        critic = picture_critic(config.critic, generator.config.side_px, remembered, view)
+        side = generator.config.side_px // (2 if config.judged == "part" else 1)
+        critic = picture_critic(config.critic, side, remembered, VIEWS[config.judged])
     return Aign(
         encode=generator,
         render=render,

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from aign.data.decoding import Decoder
@@ -52,6 +52,19 @@ def squared(rgb: UInt8[Tensor, "b h w 3"], side_px: int) -> Float[Tensor, "b 3 {
     top, left = (h - side) // 2, (w - side) // 2
     inner = rgb[:, top : top + side, left : left + side].permute(0, 3, 1, 2)
     return area_resize(inner.to(torch.get_default_dtype()) / 255, side_px)
+
+
+def window(pictures: Shaped[Tensor, "b 3 s s"], boxes_px: Float[Tensor, "b 4"]) -> Shaped[Tensor, "b 3 w w"]:
+    """Half the side of each picture, round the middle of its box; one that would stick out is moved inside.
+
+    Convention: (0, 0) is the centre of the top-left pixel; pixels are taken as they are.
+    """
+    side = pictures.shape[-1]
+    middle = 0.5 * (boxes_px[:, :2] + boxes_px[:, 2:])
+    first = (middle - 0.5 * (side // 2 - 1)).round().long().clamp(0, side - side // 2)
+    at = torch.arange(side // 2, device=pictures.device)
+    which = torch.arange(len(pictures), device=pictures.device)[:, None, None]
+    return pictures[which, :, (first[:, 1:] + at).unsqueeze(2), (first[:, :1] + at).unsqueeze(1)].permute(0, 3, 1, 2)
 
 
 def resized(pictures: UInt8[np.ndarray, "n h w 3"], side_px: int) -> UInt8[np.ndarray, "n {side_px} {side_px} 3"]:
