@@ -15,13 +15,9 @@ from torch import nn
 
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
-from aign.framework.errors import UserError
 from aign.inference.figure import training_curves
 from aign.inference.package import ModelCard, blank, save_package
-from aign.recipes import RECIPES
-from aign.recipes import recipe as recipe_named
 from aign.recipes.lifting import LiftingRecipe
-from aign.recipes.mocap import MocapRecipe
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
@@ -29,9 +25,10 @@ from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_t
 from aign.training.gradients import dead_warning
 from infra.storage import absolute
 from pipelines.arguments import parse_over
-from pipelines.evaluate import package_folder
 from pipelines.ray_train import Job, train
+from pipelines.recipe_flags import LiftingFlags, MocapFlags, named, recipe_of
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
+from pipelines.tune_folder import find_trial
 
 
 def commit() -> str:
@@ -117,9 +114,7 @@ def _write(folder: Path, recipe: Recipe, sources: Sources, model: nn.Module, rep
     publish(folder / "table.md", table.markdown)
     publish(folder / "table.html", table.html)
     publish(folder / "report.json", report.to_json())
-    # How hard each term pulls is for whoever tunes weights, and in the tracking; here it would double the panels.
-    rows = [{k: v for k, v in row.items() if not k.startswith("gradient/")} for row in logged(folder)]
-    training_curves(folder / "curves.png", {recipe.name: rows})
+    training_curves(folder / "curves.png", {recipe.name: logged(folder)})
 
 
 def logged(folder: Path) -> list[dict[str, float]]:
@@ -128,26 +123,14 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _LiftingRecipe(LiftingRecipe):
-    """A recipe as flags: its own name is none, for --name is the run's."""
-
-    name: tyro.conf.Suppress[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _MocapRecipe(MocapRecipe):
-    """Likewise."""
-
-    name: tyro.conf.Suppress[str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
 
     Attributes:
         store: folder or fsspec URL of the store.
-        name: of the run; the same name goes on where it was. Nothing: the recipe's.
+        from_trial: train with the numbers of a trial of `aign tune` and all steps of the recipe: the search's folder
+            (its best trial), a trial's folder, or its number in tune/RECIPE. Flags beside it win.
+        name: of the run; the same name goes on where it was. Nothing: the recipe's, and the trial's.
         runs: folder of the runs.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
         workers: Ray Train workers; 0: this process, without Ray.
@@ -155,6 +138,7 @@ class Arguments:
     """
 
     store: str
+    from_trial: str = ""
     name: str = ""
     runs: Path = Path("runs")
     mlflow: Path = Path("mlflow")
@@ -170,12 +154,7 @@ class LiftingArguments(Arguments):
         recipe: what to train.
     """
 
-    recipe: Annotated[_LiftingRecipe, tyro.conf.arg(name="")]
-
-    @property
-    def chosen(self) -> LiftingRecipe:
-        """The recipe."""
-        return LiftingRecipe(**vars(self.recipe))
+    recipe: Annotated[LiftingFlags, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,36 +165,37 @@ class MocapArguments(Arguments):
         recipe: what to train.
     """
 
-    recipe: Annotated[_MocapRecipe, tyro.conf.arg(name="")]
-
-    @property
-    def chosen(self) -> MocapRecipe:
-        """The recipe, with the places that it names where every worker finds them."""
-        recipe = MocapRecipe(**vars(self.recipe))
-        start = str(package_folder(recipe.start, self.mlflow).absolute()) if recipe.start else ""
-        return dataclasses.replace(recipe, replay=absolute(recipe.replay) if recipe.replay else "", start=start)
+    recipe: Annotated[MocapFlags, tyro.conf.arg(name="")]
 
 
 def parse(argv: Sequence[str]) -> LiftingArguments | MocapArguments:
-    """RECIPE and its flags."""
-    known = f"recipes: {', '.join(RECIPES)}"
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"usage: aign train RECIPE --store URL ...   (aign train RECIPE --help tells its flags)\n\n{known}")
-        raise SystemExit(0)
-    if not argv or argv[0].startswith("-"):
-        raise UserError(f"name a recipe first: aign train RECIPE --store URL; {known}")
+    """RECIPE and its flags; what a trial found stands in for the recipe's own numbers."""
+    recipe, prog = named("train", argv), f"aign train {argv[0]}"
+    place, name = _from_trial(argv[1:]), ""
+    if place:
+        found = find_trial(place, recipe.name)
+        recipe, name = found.recipe, f"{recipe.name}-{found.label}"
     marker: Any = tyro.MISSING
-    named, prog = recipe_named(argv[0]), f"aign train {argv[0]}"
-    if isinstance(named, LiftingRecipe):
-        lifting = LiftingArguments(store=marker, recipe=_LiftingRecipe(**vars(named)))
+    if isinstance(recipe, LiftingRecipe):
+        lifting = LiftingArguments(store=marker, from_trial=place, name=name, recipe=LiftingFlags(**vars(recipe)))
         return parse_over(lifting, prog, argv[1:])
-    return parse_over(MocapArguments(store=marker, recipe=_MocapRecipe(**vars(named))), prog, argv[1:])
+    mocap = MocapArguments(store=marker, from_trial=place, name=name, recipe=MocapFlags(**vars(recipe)))
+    return parse_over(mocap, prog, argv[1:])
+
+
+def _from_trial(argv: Sequence[str]) -> str:
+    """Read before the others, because it says what their defaults are; whether it is well formed is for tyro to say."""
+    for flag, after in zip(argv, (*argv[1:], ""), strict=True):
+        key, is_joined, value = flag.partition("=")
+        if key.replace("_", "-") == "--from-trial":
+            return value if is_joined else after
+    return ""
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     args = parse(argv)
-    recipe = args.chosen
+    recipe = recipe_of(args.recipe, args.mlflow)
     folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
     run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
     console = Console()

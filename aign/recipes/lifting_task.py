@@ -20,7 +20,7 @@ from aign.inference.package import ModelCard
 from aign.inference.predictor import sees_person
 from aign.recipes.lifting import VALIDATION_PROTOCOL, LiftingRecipe, check_roles, load_memory, prepare
 from aign.recipes.task import Drawn, Headline, KeypointChoice, Sources, Task
-from aign.tasks.lifting import LifterConfig
+from aign.tasks.lifting import CRITICS, LifterConfig
 
 EXAMPLE_FRAMES = 4
 
@@ -31,6 +31,10 @@ def _network(recipe: LiftingRecipe) -> LifterConfig:
 
 def _label(recipe: LiftingRecipe) -> str:
     return f"regime {recipe.roles.regime}; "
+
+
+def _objective(_: LiftingRecipe, __: Store) -> str:
+    return f"val/{METRIC_NAMES[resolve(VALIDATION_PROTOCOL).headline]}"
 
 
 def _sources(recipe: LiftingRecipe, store: Store) -> Sources:
@@ -113,6 +117,8 @@ LIFTING = Task(
     recipe=LiftingRecipe,
     protocol=VALIDATION_PROTOCOL,
     body="",
+    critics=CRITICS,
+    objective=_objective,
     label=_label,
     network=_network,
     sources=_sources,
