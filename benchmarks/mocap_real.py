@@ -63,7 +63,8 @@ PA-MPJPE / MPJPE about the root, mm. Models (seeds of one row; ± is their stand
 - {clips} clips of one recording (Pose2Sim's single person, {frames} frames a camera at 60 per second), crops of
   {side} px, each camera alone: the model sees one video with its BlazePose keypoints, masks and optical flow. It is one
   person in less than two seconds: a test of harm and of direction, not a mean over the world. The noise of the
-  simulated detector was measured on this recording (benchmarks/detector_errors.py); nothing else of it was used.
+  simulated detector was measured on this recording (benchmarks/detector_errors.py), and results on it were seen
+  while adaptation was built; no setting was chosen by them.
 - **The truth is a pseudo-truth**: the same detector in the other three cameras, triangulated, with the detector's own
   skeleton (hips nearer to the middle, no head top). What is measured in a camera is never made of that camera.
 - A camera's truth is trusted if the keypoints of its three cameras are on median at most {sure:g} mm from the

@@ -256,12 +256,12 @@ def step_lines(side_px: int, store: Store, replay: str, folder: Path, rounds: in
 
 def adaptation_lines(folder: Path) -> list[str]:
     options = SyntheticOptions(
-        **{"frames": ADAPTED_FRAMES, "clip_frames": ADAPTED_FRAMES, "side_px": STORE_PX, "seed": 3},
+        **{"frames": 8 * ADAPTED_FRAMES, "clip_frames": ADAPTED_FRAMES, "side_px": STORE_PX, "seed": 3},
         domain="target",
         keypoints="detector",
     )
     store = rendered(str(folder / "clip"), options)
-    (clip,) = (c for c in read_clips(store, {**PICTURE_COLUMNS, **EVIDENCE_COLUMNS}) if c.key.num_frames >= 48)
+    clip = max(read_clips(store, {**PICTURE_COLUMNS, **EVIDENCE_COLUMNS}), key=lambda c: c.key.num_frames)
     bodies = load_bodies(store, None)
     config = AdaptConfig()
     config = replace(config, patience=config.steps)

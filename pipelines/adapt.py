@@ -156,7 +156,7 @@ def adapted(args: Arguments) -> tuple[Place, list[Any]]:
         return done.bodies
 
     task = TASKS["motion_capture"]
-    view = task.view(place.store, args.only)
+    view = task.view(place.store, args.only, card.network)
     data = f"{len(view.clips)} clips of {', '.join(place.store.manifest.licences)}"
 
     def told(name: str) -> Provenance:

@@ -21,6 +21,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "models": ("pipelines.models", "list, promote, roll back or pull registered models"),
     "adapt": ("pipelines.adapt", "adapt a motion-capture model to clips that nobody labelled"),
     "capture": ("pipelines.capture", "run a registered model on a video"),
+    "translate": ("pipelines.translate", "run a registered model of faces on photographs"),
     "export": ("pipelines.export", "write a model as one file for other programs (ONNX)"),
 }
 """Verb -> the module whose main(argv) it is, and one line of help."""

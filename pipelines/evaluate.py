@@ -9,7 +9,6 @@ import tyro
 from rich.console import Console
 
 from aign.data.store import Selection, Store
-from aign.evaluation.protocol import resolve
 from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
 from aign.inference.package import ModelCard, load_card, load_package
@@ -32,7 +31,8 @@ class Arguments:
 
     Attributes:
         models: run folders, package folders, models:/NAME@ALIAS, baseline:mean-pose, baseline:nearest-pose,
-            baseline:monocap, baseline:body-fit-direct, baseline:body-fit-staged; all of one task.
+            baseline:monocap, baseline:body-fit-direct, baseline:body-fit-staged,
+            baseline:bicubic, baseline:diffused; all of one task.
         store: folder or fsspec URL of the store.
         protocol: id of the protocol, a wrong one lists them all; nothing: the task's own.
         test: which clips; nothing: those the first model was tested on (a mocap model on another store: a fifth of it).
@@ -97,13 +97,12 @@ def evaluated(args: Arguments) -> Evaluated:
         raise UserError("name at least one model")
     if unknown := [m for m in args.models if m.startswith(BASELINE) and m not in KNOWN]:
         raise UserError(f"unknown {unknown[0]}; allowed: {', '.join(KNOWN)}")
-    if args.protocol:
-        resolve(args.protocol)
     store = Store.open(absolute(args.store))
     folders = {m: package_folder(m, args.mlflow) for m in args.models if m not in KNOWN}
     cards = {m: load_card(folder) for m, folder in folders.items()}
     task = _task(cards, args.models)
     protocol = args.protocol or task.protocol
+    task.known(protocol)
 
     first = next(iter(cards.values()), None)
     test = args.test if args.test != Selection() else task.selection("test", store, first)
@@ -114,7 +113,7 @@ def evaluated(args: Arguments) -> Evaluated:
     if methods:
         memory = args.memory if args.memory != Selection() else task.selection("memory", store, first)
         made = {m: make(store, memory) for m, make in methods.items()}
-    view = task.view(store, test)
+    view = task.view(store, test, first.network if first else None)
     data = f"{len(set(view.rows.sequence.tolist()))} sequences of {', '.join(store.manifest.licences)}"
     reports = []
     for model in args.models:

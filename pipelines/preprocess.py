@@ -246,7 +246,7 @@ class Arguments:
     """Bring a source into a store: clips, keypoints, labels and memory as Parquet.
 
     Attributes:
-        source: a file or folder of any data set below, demo-motions or demo-videos.
+        source: a file or folder of any data set below, demo-motions, demo-videos or demo-faces.
         store: folder or fsspec URL of the store.
         dataset: how to read the source; auto decides by what is there.
         options: of the data set.

@@ -1,38 +1,29 @@
 """A recipe named on the command line, and its numbers as flags."""
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from aign.framework.errors import UserError
 from aign.recipes import RECIPES
 from aign.recipes import recipe as recipe_named
-from aign.recipes.lifting import LiftingRecipe
-from aign.recipes.mocap import MocapRecipe
-from aign.recipes.tasks import Recipe
+from aign.recipes.tasks import Recipe, task_of
 from infra.storage import absolute
+from pipelines.arguments import parse_over
 from pipelines.evaluate import package_folder
 
-
-@dataclass(frozen=True, kw_only=True)
-class LiftingFlags(LiftingRecipe):
-    """A recipe as flags: its own name is none, for --name is the run's."""
-
-    name: tyro.conf.Suppress[str]
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MocapFlags(MocapRecipe):
-    """Likewise."""
+class Parsed(Generic[A]):
+    """A verb's own arguments, and the recipe that the other flags tell of."""
 
-    name: tyro.conf.Suppress[str]
-
-
-Flags: TypeAlias = LiftingFlags | MocapFlags
+    args: A
+    recipe: Recipe
 
 
 def named(verb: str, argv: Sequence[str]) -> Recipe:
@@ -50,10 +41,42 @@ def named(verb: str, argv: Sequence[str]) -> Recipe:
     return recipe_named(argv[0])
 
 
-def recipe_of(flags: Flags, mlflow: Path) -> Recipe:
+def parse_recipe(args: A, recipe: Recipe, prog: str, flags: Sequence[str]) -> Parsed[A]:
+    """Flags over a verb's arguments and over every number of a recipe.
+
+    Args:
+        args: a dataclass of the verb's own; tyro.MISSING in it is a required flag.
+        recipe: whose numbers stand where no flag says otherwise.
+        prog: that help is of.
+        flags: of both.
+
+    Raises:
+        UserError: what `parse_over` raises.
+    """
+    unnamed, both = _flags(type(recipe), type(args))
+    told: Any = parse_over(both(**vars(args), recipe=unnamed(**vars(recipe))), prog, flags)
+    own = replace(args, **{name: vars(told)[name] for name in vars(args)})  # type: ignore[type-var]
+    return Parsed(args=own, recipe=type(recipe)(**vars(told.recipe)))
+
+
+def chosen(recipe: Recipe, mlflow: Path) -> Recipe:
     """The recipe, with the places that it names where every worker finds them."""
-    if isinstance(flags, LiftingFlags):
-        return LiftingRecipe(**vars(flags))
-    recipe = MocapRecipe(**vars(flags))
-    start = str(package_folder(recipe.start, mlflow).absolute()) if recipe.start else ""
-    return dataclasses.replace(recipe, replay=absolute(recipe.replay) if recipe.replay else "", start=start)
+
+    def model(name: str) -> str:
+        return str(package_folder(name, mlflow).absolute())
+
+    located: Recipe = task_of(recipe).located(recipe, absolute, model)
+    return located
+
+
+def _flags(kind: type[Any], arguments: type[Any]) -> tuple[type[Any], type[Any]]:
+    """A kind of recipe as flags (its own name is none, for --name is the run's), and the arguments that hold it."""
+    unnamed = make_dataclass(
+        f"_{kind.__name__}", [("name", tyro.conf.Suppress[str])], bases=(kind,), frozen=True, kw_only=True
+    )
+    recipe: Any = Annotated[unnamed, tyro.conf.arg(name="")]
+    both = make_dataclass(
+        f"{kind.__name__}Arguments", [("recipe", recipe)], bases=(arguments,), frozen=True, kw_only=True
+    )
+    unnamed.__doc__, both.__doc__ = kind.__doc__, arguments.__doc__
+    return unnamed, both

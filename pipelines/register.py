@@ -88,7 +88,8 @@ def _measure_champion(run: Run, name: str, tracking: Tracking, score: Score) -> 
         champion, card = load_package(models.pull(tracking, f"models:/{name}@champion", run.folder / "champion"))
         if card.task != task.name:
             raise UserError(f"{name} holds models of {card.task}, the run's is of {task.name}; give it another --name")
-        view = task.view(Store.open(run.store_url), load_card(run.package).role("test"))
+        mine = load_card(run.package)
+        view = task.view(Store.open(run.store_url), mine.role("test"), mine.network)
         provenance = Provenance(method=card.recipe, data=run.report.data, store_hash=score.store_hash)
         report = task.measure(task.method(champion), view, score.protocol, provenance)
         models.record_score(tracking, name, row.version, score_of(report, task))

@@ -56,8 +56,7 @@ class Arguments:
         workers: Ray Train workers; 0: this process, without Ray.
         champion: register the self-supervised network of seed 0 as motion_capture, which makes it the champion where it
             is better than the one there; `aign capture` uses that.
-        mlflow: folder of the embedded MLflow store; nothing: OUT/mlflow, and with --champion ./mlflow, where the other
-            commands look. MLFLOW_TRACKING_URI wins.
+        mlflow: folder of the embedded MLflow store, the same each time; MLFLOW_TRACKING_URI wins.
     """
 
     source: str | None = None
@@ -71,7 +70,7 @@ class Arguments:
     steps: int | None = None
     workers: int = 0
     champion: bool = False
-    mlflow: Path | None = None
+    mlflow: Path = Path("mlflow")
 
 
 def rendered(domain: str, frames: int, out: Path) -> str:
@@ -126,8 +125,7 @@ def main(argv: Sequence[str]) -> None:
     check_out(out, config)
     for store, shares in ((source, supervised(domains, args.side_px).shares), (target, target_shares(domains))):
         parts(store, shares)  # a store that is too small is refused before anything takes time
-    mlflow = args.mlflow or (Path("mlflow") if args.champion else out / "mlflow")
-    tracking = open_tracking(mlflow, experiment=f"reproduce mocap {target.hash[:8]}")
+    tracking = open_tracking(args.mlflow, experiment=f"reproduce mocap {target.hash[:8]}")
     licences = tuple(dict.fromkeys((*source.manifest.licences, *target.manifest.licences)))
     facts = RunFacts(recipe="reproduce-mocap", store_hash=target.hash, licences=licences, commit=commit())
     parent = start_run(tracking, f"mocap {args.steps or 'full'}", config, facts)

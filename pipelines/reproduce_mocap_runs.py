@@ -50,7 +50,7 @@ class Bench:
     @cached_property
     def view(self) -> BodyView:
         """Their frames; read where a row needs them."""
-        view: BodyView = MOTION_CAPTURE.view(self.place.store, self.test)
+        view: BodyView = MOTION_CAPTURE.view(self.place.store, self.test, None)
         return view
 
     def training(self, row_key: str, label: str, recipe: MocapRecipe, seed: int) -> Training:

@@ -136,7 +136,7 @@ def train_all(todo: Sequence[Training], place: Place) -> dict[tuple[str, int], A
         state = "finished before" if kept else f"{training.recipe.fit.steps} steps{clock.text}"
         say(f"run {number} of {len(todo)}: {training.label}, seed {training.seed} ({state})")
         run = run_recipe(training.recipe, training.store_url, training.folder, place.tracking, place.workers)
-        with told(f"log a run to {place.tracking.uri}"):
+        with told(f"find a run of {place.out} in {place.tracking.uri} (was it begun with another MLflow store?)"):
             client_of(place.tracking.uri).set_tag(run.run_id, "mlflow.parentRunId", place.parent)
         if not kept:
             clock.count(training.recipe.fit.steps, time.monotonic() - began)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -17,16 +17,14 @@ from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
 from aign.inference.figure import training_curves
 from aign.inference.package import ModelCard, blank, save_package
-from aign.recipes.lifting import LiftingRecipe
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
 from aign.training.gradients import dead_warning
 from infra.storage import absolute
-from pipelines.arguments import parse_over
 from pipelines.ray_train import Job, train
-from pipelines.recipe_flags import LiftingFlags, MocapFlags, named, recipe_of
+from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
 from pipelines.tune_folder import find_trial
 
@@ -90,7 +88,7 @@ def _train_and_test(job: Job, store: Store, sources: Sources, address: str | Non
 def test(model: nn.Module, recipe: Recipe, store: Store, sources: Sources) -> Any:
     """The report of a recipe's test role under its protocol."""
     task = task_of(recipe)
-    view = task.view(store, Selection(sequences=sources.sequences["test"]))
+    view = task.view(store, Selection(sequences=sources.sequences["test"]), task.network(recipe))
     count = len(set(view.rows.sequence.tolist()))
     data = f"{task.label(recipe)}{count} held-out sequences, {', '.join(store.manifest.licences)}"
     provenance = Provenance(method=recipe.name, data=data, store_hash=store.hash)
@@ -146,41 +144,16 @@ class Arguments:
     address: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class LiftingArguments(Arguments):
-    """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
-
-    Attributes:
-        recipe: what to train.
-    """
-
-    recipe: Annotated[LiftingFlags, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MocapArguments(Arguments):
-    """Train a recipe on a store. Every number of the recipe is a flag, e.g. --fit.steps 200 --task.weights.pose 0.3.
-
-    Attributes:
-        recipe: what to train.
-    """
-
-    recipe: Annotated[MocapFlags, tyro.conf.arg(name="")]
-
-
-def parse(argv: Sequence[str]) -> LiftingArguments | MocapArguments:
+def parse(argv: Sequence[str]) -> Parsed[Arguments]:
     """RECIPE and its flags; what a trial found stands in for the recipe's own numbers."""
-    recipe, prog = named("train", argv), f"aign train {argv[0]}"
-    place, name = _from_trial(argv[1:]), ""
+    recipe, place, name = named("train", argv), _from_trial(argv[1:]), ""
     if place:
         found = find_trial(place, recipe.name)
         recipe, name = found.recipe, f"{recipe.name}-{found.label}"
-    marker: Any = tyro.MISSING
-    if isinstance(recipe, LiftingRecipe):
-        lifting = LiftingArguments(store=marker, from_trial=place, name=name, recipe=LiftingFlags(**vars(recipe)))
-        return parse_over(lifting, prog, argv[1:])
-    mocap = MocapArguments(store=marker, from_trial=place, name=name, recipe=MocapFlags(**vars(recipe)))
-    return parse_over(mocap, prog, argv[1:])
+    missing: Any = tyro.MISSING
+    return parse_recipe(
+        Arguments(store=missing, from_trial=place, name=name), recipe, f"aign train {recipe.name}", argv[1:]
+    )
 
 
 def _from_trial(argv: Sequence[str]) -> str:
@@ -194,8 +167,8 @@ def _from_trial(argv: Sequence[str]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    args = parse(argv)
-    recipe = recipe_of(args.recipe, args.mlflow)
+    parsed = parse(argv)
+    args, recipe = parsed.args, chosen(parsed.recipe, parsed.args.mlflow)
     folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
     run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
     console = Console()

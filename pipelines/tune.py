@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, cast
 
 import tyro
 from rich.console import Console
@@ -17,13 +17,11 @@ from aign.evaluation.trial_table import render_rich
 from aign.evaluation.trials import Search
 from aign.framework.errors import UserError
 from aign.recipes.draws import Method, check
-from aign.recipes.lifting import LiftingRecipe
 from aign.recipes.search import Space, anchor, space_of
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.tracking import RunFacts, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
-from pipelines.arguments import parse_over
-from pipelines.recipe_flags import LiftingFlags, MocapFlags, named, recipe_of
+from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.reproduce_checks import check_counts
 from pipelines.reproduce_runs import say
 from pipelines.run_folder import alone, check_same
@@ -74,49 +72,17 @@ class Arguments:
     address: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class LiftingArguments(Arguments):
-    """Search for better numbers of a recipe: every weight above 0 but the largest, and the learning rates.
-
-    Trial 0 is the recipe as it is. Each trial takes one CPU (and --gpus), and as many run at once as there are. The
-    same command goes on where it was; with more --trials it adds some. Every other number of the recipe is a flag.
-
-    Attributes:
-        recipe: what is varied.
-    """
-
-    recipe: Annotated[LiftingFlags, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MocapArguments(Arguments):
-    """Search for better numbers of a recipe: every weight above 0 but the largest, and the learning rates.
-
-    Trial 0 is the recipe as it is. Each trial takes one CPU (and --gpus), and as many run at once as there are. The
-    same command goes on where it was; with more --trials it adds some. Every other number of the recipe is a flag.
-
-    Attributes:
-        recipe: what is varied.
-    """
-
-    recipe: Annotated[MocapFlags, tyro.conf.arg(name="")]
-
-
-def parse(argv: Sequence[str]) -> LiftingArguments | MocapArguments:
+def parse(argv: Sequence[str]) -> Parsed[Arguments]:
     """RECIPE and its flags."""
-    marker: Any = tyro.MISSING
-    recipe, prog = named("tune", argv), f"aign tune {argv[0] if argv else ''}"
-    if isinstance(recipe, LiftingRecipe):
-        lifting = LiftingArguments(store=marker, recipe=LiftingFlags(**vars(recipe)))
-        return parse_over(lifting, prog, argv[1:])
-    return parse_over(MocapArguments(store=marker, recipe=MocapFlags(**vars(recipe))), prog, argv[1:])
+    recipe, missing = named("tune", argv), cast(Any, tyro.MISSING)
+    return parse_recipe(Arguments(store=missing), recipe, f"aign tune {recipe.name}", argv[1:])
 
 
 def result(place: Place, space: Space, held: str | None) -> Search:
     """What is known of a search."""
     return Search(
         recipe=place.recipe.name,
-        objective=place.objective,
+        goal=place.goal,
         steps=place.steps,
         held=held,
         ranges={name: (r.low, r.high) for name, r in space.items()},
@@ -134,9 +100,9 @@ def tune(args: Arguments, recipe: Recipe) -> tuple[Place, Search]:
     check(args.search)
     space, store = space_of(recipe, args.space, args.fix), Store.open(absolute(args.store))
     task = task_of(recipe)
-    sources, objective = task.sources(recipe, store), task.objective(recipe, store)
+    sources, goal = task.sources(recipe, store), task.goal(recipe, store)
     out = (args.out or DEFAULT / recipe.name).expanduser().absolute()
-    place = Place(out=out, recipe=recipe, steps=args.steps or recipe.fit.steps, objective=objective)
+    place = Place(out=out, recipe=recipe, steps=args.steps or recipe.fit.steps, goal=goal)
     config: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe), "space": {k: [r.low, r.high] for k, r in space.items()},
         "steps": place.steps, "search": args.search, "scheduler": args.scheduler, "seed": args.draw_seed,
@@ -184,8 +150,9 @@ def command(place: Place, found: Search, store: str) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
-    args = parse(argv)
-    place, found = tune(args, recipe_of(args.recipe, args.mlflow))
+    parsed = parse(argv)
+    args, recipe = parsed.args, chosen(parsed.recipe, parsed.args.mlflow)
+    place, found = tune(args, recipe)
     console = Console()
     console.print(render_rich(found))
     out = place.out

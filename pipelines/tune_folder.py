@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from aign.evaluation.trials import State, Trial, mean_cosines
+from aign.evaluation.trials import Goal, State, Trial, mean_cosines
 from aign.framework.errors import UserError
 from aign.recipes.search import with_values
 from aign.recipes.tasks import TASKS, Recipe, task_of
@@ -31,13 +31,13 @@ class Place:
         out: its absolute folder.
         recipe: that is varied, with all its steps.
         steps: of a trial.
-        objective: metric that trials are judged by.
+        goal: what trials are judged by.
     """
 
     out: Path
     recipe: Recipe
     steps: int
-    objective: str
+    goal: Goal
 
     def folder(self, number: int) -> Path:
         """Of a trial."""
@@ -71,9 +71,9 @@ class Place:
         return (self.folder(number) / ENDED).exists()
 
     def validations(self, number: int) -> list[dict[str, float | int]]:
-        """The rows of a trial's log that hold the objective."""
+        """The rows of a trial's log that hold the goal's metric."""
         rows = (json.loads(line) for line in logged_lines(self.folder(number)))
-        return [row for row in rows if self.objective in row]
+        return [row for row in rows if self.goal.metric.name in row]
 
     def trial(self, number: int) -> Trial:
         """All that is known of a trial."""
@@ -95,12 +95,13 @@ class Place:
         return (self.trial(number) for number in self.numbers())
 
     def loss(self, number: int) -> float | None:
-        """What a trial came to: None where it has not ended, infinity where it failed."""
+        """What a trial came to, lower is better: None where it has not ended, infinity where it failed."""
         ended = _read(self.folder(number) / ENDED)
         if not ended:
             return None
-        value = _read(self.folder(number) / PROGRESS).get("metrics", {}).get(self.objective, math.inf)
-        return math.inf if ended["state"] == "failed" else value
+        metric = self.goal.metric
+        value = _read(self.folder(number) / PROGRESS).get("metrics", {}).get(metric.name)
+        return math.inf if ended["state"] == "failed" or value is None else metric.loss(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,8 @@ def find_trial(place: str, recipe_name: str) -> Found:
     if name != recipe_name:
         raise UserError(f"trial {path} is of recipe {name}, not of {recipe_name}; allowed: aign train {name}")
     try:
-        recipe: Recipe = TypeAdapter(TASKS[drawn["task"]].recipe).validate_python(drawn["recipe"])
+        kind: type[Any] = TASKS[drawn["task"]].recipe
+        recipe: Recipe = TypeAdapter(kind).validate_python(drawn["recipe"])
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -42,7 +42,7 @@ def write_all(out: Path, search: Search, store: Store, command: str) -> None:
     numbers = render_html(search, lines)
     publish(out / "table.html", numbers)
     told = {
-        "number": best.number, "recipe": search.recipe, "objective": search.objective, "steps": search.steps,
+        "number": best.number, "recipe": search.recipe, "objective": search.goal.metric.name, "steps": search.steps,
         "metrics": dict(best.metrics), "values": dict(best.values), "command": command,
     }  # fmt: skip
     publish(out / BEST, json.dumps(told, indent=1))
@@ -52,8 +52,10 @@ def write_all(out: Path, search: Search, store: Store, command: str) -> None:
     pictures = [Picture(path="figure.png", caption=caption + bars, alt="parallel coordinates of the trials")]
     if search.traded:
         pareto_figure(out / "pareto.png", search)
-        caption = "What is traded for what, of the trials that made all their steps. Lower is better on both axes."
-        pictures.append(Picture(path="pareto.png", caption=caption, alt="error against reprojection and flips"))
+        caption = (
+            "What is traded for what, of the trials that made all their steps; nobody beats one on the front in both."
+        )
+        pictures.append(Picture(path="pareto.png", caption=caption, alt="the goal against what is traded for it"))
     if len(search.conflicts()[0]) > 1:
         conflict_figure(out / "conflicts.png", search)
         caption = (
@@ -68,16 +70,15 @@ def notes(search: Search, found: Importance | None) -> tuple[str, ...]:
     """What the numbers say, in words."""
     best = search.best
     recipe = next((t for t in search.trials if t.number == 0 and t.state == "complete"), None)
-    value = best.metrics[search.objective]
+    metric = search.goal.metric.name
     gain = ""
     if recipe is not None and best.number != 0:
-        before = recipe.metrics[search.objective]
-        gain = f", {100 * (1 - value / before):.1f} % below the recipe as it is ({before:.4g})"
+        gain = f" (the recipe as it is: {recipe.metrics[metric]:.4g})"
     whole = search.steps * sum(trial.state != "failed" for trial in search.trials)
     saved = 1 - search.made / max(whole, 1)
     said = [
-        f"best: trial {best.number}, {search.objective} {value:.4g}{gain}; one seed, chosen on the validation part: "
-        "measure it on the test part before you believe it",
+        f"best: trial {best.number}, {metric} {best.metrics[metric]:.4g}{gain}; one seed, chosen on the validation "
+        "part: measure it on the test part before you believe it",
         f"its numbers: {', '.join(_changed(best, search))}",
         f"steps: {search.made} of the {whole} that all trials would make ({100 * saved:.0f} % saved)",
     ]
@@ -121,7 +122,7 @@ def _page(search: Search, store: Store, numbers: str, pictures: tuple[Picture, .
     return DemoReport(
         title=f"A search: {search.recipe}",
         summary=(
-            f"{len(search.trials)} trials of {search.steps} steps, judged by {search.objective} of the averaged "
+            f"{len(search.trials)} trials of {search.steps} steps, judged by {search.goal.metric.name} of the averaged "
             "generator on the validation part. Trial 0 is the recipe as it is. A trial that was stopped early is "
             "ranked below all that went further.",
         ),

@@ -115,11 +115,11 @@ class Draws(Searcher):  # type: ignore[misc]
             place.end(number, "complete" if place.trial(number).step >= place.steps else "stopped")
         trial = place.trial(number)
         finish(plan.searched.tracking, run_id, "FAILED" if trial.state in ("failed", "open") else "FINISHED")
-        value = trial.metrics.get(place.objective, math.nan)
+        metric = place.goal.metric.name
+        value = trial.metrics.get(metric, math.nan)
         state = {"open": "its worker died", "failed": f"failed: {trial.why}"}.get(trial.state, trial.state)
         plan.say(
-            f"trial {number} of {plan.trials}: {state}, {place.objective} {value:.4g} at step {trial.step} of "
-            f"{place.steps}"
+            f"trial {number} of {plan.trials}: {state}, {metric} {value:.4g} at step {trial.step} of {place.steps}"
         )
         del self._running[trial_id]  # at last: if MLflow does not answer, Tune asks again
 
@@ -147,7 +147,8 @@ def scheduler_of(plan: Plan) -> TrialScheduler:
     """The scheduler, told of every trial that has ended before."""
     searched = plan.searched
     place = searched.place
-    judged: dict[str, Any] = {"time_attr": "step", "metric": place.objective, "mode": "min"}
+    goal = place.goal.metric
+    judged: dict[str, Any] = {"time_attr": "step", "metric": goal.name, "mode": "max" if goal.higher else "min"}
     made: TrialScheduler = FIFOScheduler()
     if plan.scheduler == "asha":
         # One step more than there are: a trial that makes them all returns by itself.

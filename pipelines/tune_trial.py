@@ -25,10 +25,10 @@ from pipelines.ray_train import Job, run
 from pipelines.run_folder import publish
 from pipelines.tune_folder import PROGRESS, Place
 
-CUTS = 3
-"""A trial is validated after every 1/9 of its steps: of those that got there, a third goes on to 1/3, a third of these
-to the end."""
 REDUCTION = 3
+"""Of the trials that got to a cut a third goes on; the cuts are at 1/9 and 1/3 of the steps."""
+VALIDATIONS = 9
+"""Of a trial, so that the cuts are among them."""
 LOCK_SECONDS = 60.0
 """How long a trial waits for a worker whose driver was killed to be gone."""
 
@@ -38,7 +38,7 @@ class Searched:
     """What every trial of a search shares; plain data.
 
     Attributes:
-        place: its folder, recipe, steps and objective.
+        place: its folder, recipe, steps and goal.
         store_url: what is trained on.
         tracking: MLflow.
         name: of its MLflow run.
@@ -70,7 +70,7 @@ class Searched:
 
 def every(steps: int) -> int:
     """Steps between the validations of a trial of so many: so that the cuts of ASHA are among them."""
-    return max(1, math.ceil(steps / REDUCTION ** (CUTS - 1)))
+    return max(1, -(-steps // VALIDATIONS))
 
 
 class TuneHooks(LocalHooks):
@@ -96,22 +96,24 @@ class TuneHooks(LocalHooks):
         """Checkpoint, then tell; Tune may stop the trial there.
 
         Raises:
-            UserError: the error is not finite.
+            UserError: the goal's metric is not there, or not finite.
         """
-        value = metrics[self._place.objective]
+        name = self._place.goal.metric.name
+        value = metrics.get(name, math.nan)
         if not math.isfinite(value):
-            raise UserError(f"{self._place.objective} is not finite at step {step}")
+            raise UserError(f"{name} is {value if name in metrics else 'not measured'} at step {step}")
         self._log.flush()
         super().save(step, state, metrics)
         dead = dead_terms(state["loudest"])
         publish(self.run_dir / PROGRESS, json.dumps({"step": step, "metrics": dict(metrics), "dead": dead}))
-        tune.report({"step": step, self._place.objective: value})
+        tune.report({"step": step, name: value})
 
     def restore(self) -> dict[str, Any] | None:
         """The checkpoint; what was told before it is told again, for a scheduler that knows nothing of it."""
         state = super().restore()
+        name = self._place.goal.metric.name
         for row in self._place.validations(self._number):
-            tune.report({"step": int(row["step"]), self._place.objective: row[self._place.objective]})
+            tune.report({"step": int(row["step"]), name: row[name]})
         return state
 
 

@@ -70,6 +70,7 @@ class Column:
             that may differ from clip to clip (per="clip" only).
         dtype: "bool" is stored as uint8; "binary" and "string" have no shape.
         checks: beside finiteness, which every float column must have.
+        unknown: whether NaN may stand for a number that nobody knows.
         valid_by: the bool column that says which of the values count; `checks` wait until it is there too.
     """
 
@@ -78,6 +79,14 @@ class Column:
     shape: tuple[int | Literal["J", "*"], ...] = ()
     checks: tuple[Check, ...] = ()
     valid_by: str | None = None
+    unknown: bool = False
+
+    @property
+    def number_checks(self) -> tuple[Check, ...]:
+        """What must hold for the numbers themselves."""
+        if self.dtype != "float32":
+            return ()
+        return (finite_or_unknown if self.unknown else finite,)
 
     @property
     def ragged(self) -> bool:
@@ -116,6 +125,13 @@ def finite(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
         return None
     index = _first(~np.isfinite(values))
     return index, f"got {int((~np.isfinite(values[index])).sum())} NaN or infinite values; only finite ones are allowed"
+
+
+def finite_or_unknown(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
+    """Refuse infinity; NaN stands for a number that nobody knows."""
+    if not np.isinf(values).any():
+        return None
+    return _first(np.isinf(values)), "got infinity; allowed are finite numbers, and NaN for what is unknown"
 
 
 def unit_interval(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
@@ -219,13 +235,14 @@ def rotation_vectors(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str
     )
 
 
-def signs(values: np.ndarray, _: np.ndarray | None) -> tuple[int, str] | None:
-    """Refuse attributes that are neither +1 nor -1."""
-    bad = np.abs(values) != 1
+def part_boxes(values: np.ndarray, valid: np.ndarray | None) -> tuple[int, str] | None:
+    """Refuse boxes [n, 3, 4] that enclose nothing; boxes that `valid` [n, 3] marks False do not count."""
+    bad = np.any(values[..., 2:] <= values[..., :2], axis=-1)
+    bad &= True if valid is None else valid
     if not bad.any():
         return None
     index = _first(bad)
-    return index, f"got {np.unique(values[index]).tolist()}; allowed are +1 and -1"
+    return index, f"got {values[index].tolist()}; allowed are x0 < x1, y0 < y1"
 
 
 def _image_size() -> Column:
@@ -312,10 +329,21 @@ TABLES: Mapping[str, Table] = {
             "face_size_px": _image_size(),
             "landmarks_px": Column(per="clip", shape=(5, 2), dtype="float32"),
             "landmarks_valid": Column(per="clip", dtype="bool"),
-            "attributes": Column(per="clip", shape=("*",), dtype="int32", checks=(signs,)),
+            # Yes and no are +1 and -1; numbers such as the age in years stand as they are.
+            "attributes": Column(per="clip", shape=("*",), dtype="float32", unknown=True),
             "attribute_names": Column(per="clip", dtype="string"),
             "identity": Column(per="clip", dtype="int32"),
             "partition": Column(per="clip", dtype="string"),
+        }
+    ),
+    # The pictures of `faces`: where mouth, nose and eyes are, in the picture's pixels.
+    "face_parts": Table(
+        columns={
+            "parts_png": _per_frame_bytes(png),  # 8 bit: 0 nothing, 1 lips, 2 nose, 3 eyes
+            "boxes_px": Column(
+                per="clip", shape=(3, 4), dtype="float32", checks=(part_boxes,), valid_by="boxes_valid"
+            ),  # mouth, nose, eyes: edges x0, y0, x1, y1
+            "boxes_valid": Column(per="clip", shape=(3,), dtype="bool"),
         }
     ),
 }

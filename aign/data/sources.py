@@ -7,7 +7,9 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from aign.data.datasets import synthetic
 from aign.data.datasets.bodies import mpi_inf_3dhp, surreal, threedpw
-from aign.data.datasets.faces import celeba, image_folder
+from aign.data.datasets.faces import celeba, image_folder, portraits, rendered_faces
+from aign.data.datasets.faces.image_folder import LookFor
+from aign.data.datasets.faces.rendered_faces import FaceOptions
 from aign.data.datasets.h36m import h36m_fetch, h36m_mmpose, h36m_npz, h36m_official, spin_npz
 from aign.data.datasets.job import Job
 from aign.data.datasets.motion import motion_clips
@@ -29,7 +31,9 @@ Dataset: TypeAlias = Literal[
     "3dpw",
     "mpi-inf-3dhp",
     "celeba",
+    "portraits",
     "images",
+    "rendered-faces",
     "video",
     "motion",
     "synthetic",
@@ -44,13 +48,15 @@ class SourceOptions:
         keypoints: h36m-videopose3d, motion and synthetic: "gt" for exact projections, "detector" for projections with
             the errors of a real detector; h36m-videopose3d: or NAME of data_2d_h36m_NAME.npz.
         framing: video: "person" for square clips of everybody, "whole" for whole pictures of the main person.
-        stages: video: tables to make of keypoints, frames, masks, flow, flow_back and quality.
-        side_px: video: side of the stored pictures.
+        stages: video: tables to make of keypoints, frames, masks, flow, flow_back and quality; images and portraits:
+            "landmarks" to look for landmarks, mouth, nose and eyes, "aligned" to also cut the faces out.
+        side_px: video, synthetic and faces: side of the stored pictures; None: 256, of aligned photographs 128, of
+            rendered faces 64.
         detections: video: a folder (or file) of 2D detections to take instead of detecting: COCO json, OpenPose json or
             VideoPose3D's custom npz, found by the video's name.
-        frames: synthetic: how many pictures.
+        frames: synthetic and rendered-faces: how many pictures.
         clip_frames: synthetic: most frames of a clip.
-        seed: synthetic: of everything random.
+        seed: synthetic and rendered-faces: of everything random.
         domain: synthetic: what may come up; "source" and "target" differ in every knob, "wide" is all of it.
         lighting: synthetic: in place of the domain's.
         texture: synthetic: of the clothes, in place of the domain's.
@@ -62,7 +68,7 @@ class SourceOptions:
     keypoints: str = "gt"
     framing: Literal["person", "whole"] = "person"
     stages: tuple[str, ...] = DEFAULT_TABLES
-    side_px: int = SIDE_PX
+    side_px: int | None = None
     detections: str | None = None
     frames: int = 20_000
     clip_frames: int = 64
@@ -111,7 +117,8 @@ def _videos(path: Path, options: SourceOptions) -> Sequence[Job]:
     if options.framing == "whole":
         return video_files.plan(path)
     detections = None if options.detections is None else Path(options.detections).expanduser()
-    return video_ranges.plan(path, Framing(side_px=options.side_px, tables=options.stages), detections)
+    side_px = SIDE_PX if options.side_px is None else options.side_px
+    return video_ranges.plan(path, Framing(side_px=side_px, tables=options.stages), detections)
 
 
 _KNOBS = (
@@ -121,8 +128,18 @@ _KNOBS = (
 
 
 def _synthetic(path: Path, options: SourceOptions) -> Sequence[Job]:
-    knobs = {name: getattr(options, name) for name in _KNOBS}
+    knobs = {name: getattr(options, name) for name in _KNOBS if name != "side_px" or options.side_px is not None}
     return synthetic.plan(SyntheticOptions(motions=str(path), **knobs))
+
+
+def _look_for(options: SourceOptions) -> LookFor:
+    chosen = options.stages != DEFAULT_TABLES
+    return LookFor(stages=options.stages if chosen else (), side_px=options.side_px)
+
+
+def _faces(_: Path, options: SourceOptions) -> Sequence[Job]:
+    side = {} if options.side_px is None else {"side_px": options.side_px}
+    return rendered_faces.plan(FaceOptions(frames=options.frames, seed=options.seed, **side))
 
 
 LOADERS: Mapping[str, Loader] = {
@@ -137,7 +154,13 @@ LOADERS: Mapping[str, Loader] = {
     "3dpw": Loader(layout=threedpw, plan=lambda path, _: threedpw.plan(path)),
     "mpi-inf-3dhp": Loader(layout=mpi_inf_3dhp, plan=lambda path, _: mpi_inf_3dhp.plan(path)),
     "celeba": Loader(layout=celeba, plan=lambda path, _: celeba.plan(path)),
-    "images": Loader(layout=image_folder, plan=lambda path, _: image_folder.plan(path)),
+    "portraits": Loader(
+        layout=portraits, plan=lambda path, o: portraits.plan(path, _look_for(o)), options=("stages", "side_px")
+    ),
+    "images": Loader(
+        layout=image_folder, plan=lambda path, o: image_folder.plan(path, _look_for(o)), options=("stages", "side_px")
+    ),
+    "rendered-faces": Loader(layout=rendered_faces, plan=_faces, options=("side_px", "frames", "seed")),
     "video": Loader(layout=video_files, plan=_videos, options=("framing", "stages", "side_px", "detections")),
     "motion": Loader(
         layout=motion_clips, plan=lambda path, o: motion_clips.plan(path, o.keypoints), options=("keypoints",)
@@ -176,7 +199,8 @@ def recognise(source: str, dataset: Dataset = "auto", options: SourceOptions | N
     """A source, and what is to be done with it.
 
     Args:
-        source: a file or folder, "demo-motions" (the embedded clips) or "demo-videos" (the pulled sample video).
+        source: a file or folder, "demo-motions" (the embedded clips), "demo-videos" (the pulled sample video) or
+            "demo-faces" (rendered here).
         dataset: how to read it; "auto" decides by what is there.
         options: for the loader.
 
@@ -205,12 +229,12 @@ def detect(path: Path) -> str:
     Raises:
         UserError: nothing there that any loader knows.
     """
-    embedded = str(path) in (motion_clips.EMBEDDED, video_files.EMBEDDED)
-    if not embedded and not path.exists():
-        raise UserError(f"no such file or folder: {path}; or give {motion_clips.EMBEDDED} or {video_files.EMBEDDED}")
+    embedded = (motion_clips.EMBEDDED, video_files.EMBEDDED, rendered_faces.EMBEDDED)
+    if str(path) not in embedded and not path.exists():
+        raise UserError(f"no such file or folder: {path}; or give {', '.join(embedded[:-1])} or {embedded[-1]}")
     for kind, loader in LOADERS.items():
         if loader.layout.looks_like(path):
             return kind
     endings = ", ".join((*video_files.SUFFIXES, *motion_clips.SUFFIXES))
-    layouts = ", ".join(name for name in LOADERS if name not in ("video", "motion", "synthetic"))
+    layouts = ", ".join(name for name in LOADERS if name not in ("video", "motion", "synthetic", "rendered-faces"))
     raise UserError(f"nothing to read in {path}; allowed: {endings}, or the layout of one of {layouts}")

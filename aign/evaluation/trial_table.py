@@ -21,7 +21,7 @@ def short(name: str) -> str:
 def heads(search: Search) -> tuple[str, ...]:
     """Heads of the columns: which, how far, how good, with what."""
     return (
-        *("trial", "state", "step", short(search.objective), *(short(n) for n in search.traded), "front"),
+        *("trial", "state", "step", short(search.goal.metric.name), *(short(m.name) for m in search.traded), "front"),
         *(short(name) for name in search.ranges),
     )
 
@@ -34,7 +34,7 @@ def cells(search: Search) -> list[tuple[str, ...]]:
 
 def _row(search: Search, trial: Trial, front: bool) -> tuple[str, ...]:
     name = f"{trial.number} (the recipe)" if trial.number == 0 else str(trial.number)
-    numbers = [_number(trial.metrics.get(metric)) for metric in (search.objective, *search.traded)]
+    numbers = [_number(trial.metrics.get(m.name)) for m in (search.goal.metric, *search.traded)]
     drawn = [_number(trial.values.get(n)) for n in search.ranges]
     return (name, trial.state, str(trial.step), *numbers, "*" if front else "", *drawn)
 
@@ -55,7 +55,9 @@ def render_rich(search: Search, most: int = 10) -> Table:
 
 
 def _title(search: Search) -> str:
-    return f"{search.recipe}: {len(search.trials)} trials of {search.steps} steps by {search.objective}, best first"
+    return (
+        f"{search.recipe}: {len(search.trials)} trials of {search.steps} steps by {search.goal.metric.name}, best first"
+    )
 
 
 def render_markdown(search: Search, notes: Sequence[str] = ()) -> str:

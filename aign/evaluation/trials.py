@@ -12,8 +12,36 @@ from aign.framework.errors import UserError
 
 State: TypeAlias = Literal["complete", "stopped", "failed", "open"]
 """Through all its steps; stopped early; ended by a mistake; or cut off, to go on when the search does."""
-TRADED = ("reprojection_px", "flip_rate")
-"""What may be worse where the error is better, if it was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number that trials are compared by.
+
+    Attributes:
+        name: as validations log it.
+        higher: is better; else lower is.
+    """
+
+    name: str
+    higher: bool = False
+
+    def loss(self, value: float) -> float:
+        """Lower is better; its own inverse."""
+        return -value if self.higher else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What the trials of a search are judged by.
+
+    Attributes:
+        metric: that the best is the best in.
+        traded: what may be worse where that is better, if it is measured.
+    """
+
+    metric: Metric
+    traded: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +75,7 @@ class Search:
 
     Attributes:
         recipe: that they vary.
-        objective: name of the metric; lower is better.
+        goal: what they are judged by.
         steps: of a whole trial.
         held: the weight that stayed as it is, or None.
         ranges: ends of each range, by dotted name.
@@ -55,24 +83,24 @@ class Search:
     """
 
     recipe: str
-    objective: str
+    goal: Goal
     steps: int
     held: str | None
     ranges: Mapping[str, tuple[float, float]]
     trials: tuple[Trial, ...]
 
     def loss(self, trial: Trial) -> float:
-        """What a trial came to at its last validation; infinity where there is none, or it failed."""
-        value = trial.metrics.get(self.objective, math.inf)
-        return value if trial.state != "failed" and math.isfinite(value) else math.inf
+        """What a trial came to at its last validation, lower is better; infinity where there is none, or it failed."""
+        value = trial.metrics.get(self.goal.metric.name, math.inf)
+        return self.goal.metric.loss(value) if trial.state != "failed" and math.isfinite(value) else math.inf
 
     def ranked(self) -> tuple[Trial, ...]:
-        """Best first: those that came furthest, and of them the lowest."""
+        """Best first: those that came furthest, and of them the best."""
         return tuple(sorted(self.trials, key=lambda t: (self.loss(t) == math.inf, -t.step, self.loss(t), t.number)))
 
     @property
     def best(self) -> Trial:
-        """The lowest of those that made all their steps.
+        """The best of those that made all their steps.
 
         Raises:
             UserError: none did.
@@ -89,19 +117,18 @@ class Search:
         return sum(trial.step for trial in self.trials)
 
     @property
-    def traded(self) -> tuple[str, ...]:
-        """Metrics beside the objective that every trial that ended has, as full names."""
+    def traded(self) -> tuple[Metric, ...]:
+        """Metrics beside the goal's own that every trial that ended has."""
         ended = [t for t in self.trials if t.state == "complete"]
-        prefix = self.objective.rpartition("/")[0]
-        return tuple(n for n in (f"{prefix}/{name}" for name in TRADED) if ended and all(n in t.metrics for t in ended))
+        return tuple(m for m in self.goal.traded if ended and all(m.name in t.metrics for t in ended))
 
     def front(self) -> tuple[Trial, ...]:
-        """Those that no other beats in everything: error, and what is traded against it; of whole trials alone."""
+        """Those that no other beats in everything: the goal, and what is traded for it; of whole trials alone."""
         ended = [t for t in self.ranked() if t.state == "complete"]
         if not ended:
             return ()
-        names = (self.objective, *self.traded)
-        kept = undominated(np.array([[t.metrics[name] for name in names] for t in ended]))
+        judged = (self.goal.metric, *self.traded)
+        kept = undominated(np.array([[m.loss(t.metrics[m.name]) for m in judged] for t in ended]))
         return tuple(t for t, keep in zip(ended, kept, strict=True) if keep)
 
     def conflicts(self) -> tuple[tuple[str, ...], Float[np.ndarray, "n n"]]:

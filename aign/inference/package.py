@@ -1,7 +1,7 @@
 """A trained model as a folder: safe weights and a description, nothing that runs.
 
 `model.safetensors` holds the averaged generator; `model.json` says what it is, what it was trained on and how good it
-was. Models of both tasks have the same format; `KINDS` says what may stand in their descriptions.
+was. Models of all tasks have the same format; `KINDS` says what may stand in their descriptions.
 """
 
 import dataclasses
@@ -19,6 +19,10 @@ from torch import nn
 from aign import __version__
 from aign.data.store import Selection
 from aign.framework.errors import UserError
+from aign.tasks.faces.inpainting import SIDES as FACE_SIDES
+from aign.tasks.faces.inpainting import Inpainter, InpainterConfig
+from aign.tasks.faces.masks import PARTS as FACE_PARTS
+from aign.tasks.faces.superresolution import LOW_SIDES, SuperResolver, SuperResolverConfig
 from aign.tasks.lifting import LifterConfig, build_lifter
 from aign.tasks.lifting.nets import HEADS, InputKind, Lifter
 from aign.tasks.motion_capture.nets import HEADS as BODY_HEADS
@@ -30,8 +34,9 @@ OLD_CARD = "lifter.json"
 """Of formats 1 and 2, which held lifters alone."""
 _TEXTS = ("recipe", "store_hash", "protocol", "version", "body")
 
-Network: TypeAlias = LifterConfig | EncoderConfig
-N = TypeVar("N", Lifter, Encoder)
+Network: TypeAlias = LifterConfig | EncoderConfig | SuperResolverConfig | InpainterConfig
+Net: TypeAlias = Lifter | Encoder | SuperResolver | Inpainter
+N = TypeVar("N", Lifter, Encoder, SuperResolver, Inpainter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +47,13 @@ class Kind:
         config: describes a network.
         net: is one.
         blank: makes one of its description; its weights mean nothing.
-        allowed: values of every field of the description, of one type. Sizes are bounded: beyond is no description of a
-            model but an attack on memory.
+        allowed: values of the fields of the description, each of one type, but of those that it checks by itself.
+            Sizes are bounded: beyond is no description of a model but an attack on memory.
     """
 
-    config: type[LifterConfig] | type[EncoderConfig]
-    net: type[Lifter] | type[Encoder]
-    blank: Callable[[Any], Lifter | Encoder]
+    config: type[Network]
+    net: type[Net]
+    blank: Callable[[Any], Net]
     allowed: Mapping[str, Sequence[Any]]
 
 
@@ -78,6 +83,20 @@ KINDS: Mapping[str, Kind] = {
         allowed={
             "head": tuple(BODY_HEADS), "side_px": SIDES, "channels": range(8, 129), "width": range(1, 8193),
             "frames": range(1, MAX_FRAMES + 1), "picture": (False, True),
+        },
+    ),
+    "superresolution": Kind(
+        config=SuperResolverConfig,
+        net=SuperResolver,
+        blank=SuperResolver,
+        allowed={"low_px": LOW_SIDES, "channels": range(1, 513), "blocks": range(65), "exact": (False, True)},
+    ),
+    "inpainting": Kind(
+        config=InpainterConfig,
+        net=Inpainter,
+        blank=Inpainter,
+        allowed={
+            "side_px": FACE_SIDES, "channels": range(8, 513), "blocks": range(65), "part": tuple(FACE_PARTS),
         },
     ),
 }  # fmt: skip
@@ -126,7 +145,7 @@ class ModelCard:
         return Selection(sequences=tuple(self.sequences[name]))
 
 
-def blank(network: Network) -> Lifter | Encoder:
+def blank(network: Network) -> Net:
     """A network of that description, to be given weights; the random state of the process stays as it is."""
     kind = next(kind for kind in KINDS.values() if isinstance(network, kind.config))
     with torch.random.fork_rng(devices=[]):
@@ -197,7 +216,7 @@ def _in_words(allowed: Sequence[Any]) -> str:
     return ", ".join(map(str, allowed))
 
 
-def load_package(folder: Path) -> tuple[Lifter | Encoder, ModelCard]:
+def load_package(folder: Path) -> tuple[Net, ModelCard]:
     """The network, ready to predict, and its description.
 
     Raises:
@@ -218,7 +237,7 @@ def load_as(net: type[N], folder: Path) -> tuple[N, ModelCard]:
     """`load_package` where a model of one task is needed.
 
     Raises:
-        UserError: what `load_package` raises, or a model of the other task.
+        UserError: what `load_package` raises, or a model of another task.
     """
     card, wanted = load_card(folder), next(task for task, kind in KINDS.items() if kind.net is net)
     if card.task != wanted:

@@ -9,7 +9,7 @@ import numpy as np
 from aign.data.publish import published
 from aign.evaluation.importance import Importance
 from aign.evaluation.trial_table import short
-from aign.evaluation.trials import Search, Trial, undominated
+from aign.evaluation.trials import Metric, Search, Trial, undominated
 from aign.inference.figure import METHOD_COLOURS
 
 _INK, _QUIET, _FAINT = "#1b1f24", "#6b7280", "#e5e7eb"
@@ -50,8 +50,9 @@ def pareto_figure(path: Path, search: Search) -> None:
     figure = _figure(_WIDTH_IN, 4.6)
     axes = figure.subplots(1, len(search.traded), squeeze=False)[0]
     for axis, other in zip(axes, search.traded, strict=True):
-        points = np.array([[t.metrics[other], t.metrics[search.objective]] for t in ended])
-        front = points[undominated(points)]
+        judged = (other, search.goal.metric)
+        points = np.array([[t.metrics[m.name] for m in judged] for t in ended])
+        front = points[undominated(np.array([[m.loss(t.metrics[m.name]) for m in judged] for t in ended]))]
         front = front[np.argsort(front[:, 0])]
         axis.step(front[:, 0], front[:, 1], where="post", color=_BEST, lw=1.5, label="front", zorder=1)
         axis.scatter(points[:, 0], points[:, 1], s=42, color=_STOPPED, edgecolor="white", zorder=2, label="trial")
@@ -61,8 +62,8 @@ def pareto_figure(path: Path, search: Search) -> None:
                 axis.scatter([x], [y], s=70, marker="D", color=_RECIPE, edgecolor="white", zorder=4, label="the recipe")
             if (y, x) in {(q, p) for p, q in front.tolist()}:
                 axis.annotate(str(trial.number), (x, y), xytext=(6, 5), textcoords="offset points", color=_QUIET)
-        axis.set_xlabel(short(other), color=_INK, fontsize=12)
-        axis.set_ylabel(short(search.objective), color=_INK, fontsize=12)
+        axis.set_xlabel(_named(other), color=_INK, fontsize=12)
+        axis.set_ylabel(_named(search.goal.metric), color=_INK, fontsize=12)
         axis.margins(0.12)
         _quiet(axis)
     figure.legend(
@@ -132,9 +133,10 @@ def _draw_lines(figure: Any, axis: Any, search: Search) -> None:
             axis.text(column, height, f"{value:.2g}", ha="center", va=va, fontsize=9.5, color=_QUIET)
         axis.text(column, -0.115, short(name), ha="center", va="top", fontsize=11, color=_INK)
     axis.axvline(len(names), color=_FAINT, lw=1.2, zorder=0)
-    axis.text(len(names), -0.115, short(search.objective), ha="center", va="top", fontsize=11, color=_INK)
-    axis.text(len(names), 1.035, f"{low:.4g}", ha="center", va="bottom", fontsize=9.5, color=_QUIET)
-    axis.text(len(names), -0.035, f"{high:.4g}", ha="center", va="top", fontsize=9.5, color=_QUIET)
+    axis.text(len(names), -0.115, short(search.goal.metric.name), ha="center", va="top", fontsize=11, color=_INK)
+    top, bottom = (search.goal.metric.loss(end) for end in (low, high))
+    axis.text(len(names), 1.035, f"{top:.4g}", ha="center", va="bottom", fontsize=9.5, color=_QUIET)
+    axis.text(len(names), -0.035, f"{bottom:.4g}", ha="center", va="top", fontsize=9.5, color=_QUIET)
     axis.set(xlim=(-0.4, len(names) + 0.3), ylim=(-0.02, 1.02), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     shown = [
@@ -148,6 +150,11 @@ def _draw_lines(figure: Any, axis: Any, search: Search) -> None:
         *zip(*shown, strict=True), loc="upper left", ncols=len(shown), frameon=False, fontsize=11, labelcolor=_INK,
         bbox_to_anchor=(0.03, 1.0),
     )  # fmt: skip
+
+
+def _named(metric: Metric) -> str:
+    """With the way that is better."""
+    return f"{short(metric.name)}, {'higher' if metric.higher else 'lower'} is better"
 
 
 def _heights(search: Search, trial: Trial) -> list[float]:

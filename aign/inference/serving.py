@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import torch
 
 from aign.inference.body_predictor import BodyPredictor
-from aign.inference.package import ModelCard, load_card
+from aign.inference.package import ModelCard, load_as, load_card
 from aign.inference.predictor import LiftingPredictor
+from aign.render.image import area_resize
+from aign.tasks.faces.answers import enlarged, filled
+from aign.tasks.faces.inpainting import Inpainter
+from aign.tasks.faces.pictures import resized
+from aign.tasks.faces.superresolution import SuperResolver
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 Specs: TypeAlias = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -55,6 +61,29 @@ def _motion_capture(folder: Path) -> Served:
     return Served(card=predictor.card, answer=lambda given: dict(vars(predictor.predict(**given))))
 
 
+def _superresolution(folder: Path) -> Served:
+    """Square pictures of any size, made as small as the model's input first."""
+    net, card = load_as(SuperResolver, folder)
+
+    def answer(given: Arrays) -> Arrays:
+        return {"picture_rgb": enlarged(net, resized(given["picture_rgb"], net.config.low_px))}
+
+    return Served(card=card, answer=answer)
+
+
+def _inpainting(folder: Path) -> Served:
+    """Square pictures of any size, brought to the model's; their holes likewise."""
+    net, card = load_as(Inpainter, folder)
+
+    def answer(given: Arrays) -> Arrays:
+        side = net.config.side_px
+        hole = torch.from_numpy(np.asarray(given["hole"], np.float32)).unsqueeze(1)
+        hidden = area_resize(hole, side)[:, 0].numpy() > 0
+        return {"picture_rgb": filled(net, resized(given["picture_rgb"], side), hidden)}
+
+    return Served(card=card, answer=answer)
+
+
 SERVICES: Mapping[str, Service] = {
     "lifting": Service(
         read=_lifting,
@@ -79,6 +108,16 @@ SERVICES: Mapping[str, Service] = {
             "pelvis_cam_m": ("float32", (-1, 3)),
             "joints_cam_m": ("float32", (-1, 24, 3)),
         },
+    ),
+    "superresolution": Service(
+        read=_superresolution,
+        inputs={"picture_rgb": ("uint8", (-1, -1, -1, 3))},
+        outputs={"picture_rgb": ("uint8", (-1, -1, -1, 3))},
+    ),
+    "inpainting": Service(
+        read=_inpainting,
+        inputs={"picture_rgb": ("uint8", (-1, -1, -1, 3)), "hole": ("bool", (-1, -1, -1))},
+        outputs={"picture_rgb": ("uint8", (-1, -1, -1, 3))},
     ),
 }
 """By task."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from aign.framework.errors import UserError
+from aign.recipes import faces_runs
 from aign.recipes.lifting import forward, interpreter, lifting_demo, lifting_h36m
 from aign.recipes.lifting_tables import best, heatmaps
 from aign.recipes.mocap_runs import mocap_joint, mocap_pretrain, mocap_selfsup
@@ -21,6 +22,14 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "mocap-pretrain": mocap_pretrain,
     "mocap-selfsup": mocap_selfsup,
     "mocap-joint": mocap_joint,
+    "superresolution": faces_runs.superresolution_recipe,
+    "superresolution-8-32": faces_runs.superresolution_tiny,
+    "superresolution-32-128": faces_runs.superresolution_32,
+    "superresolution-renderer": lambda: faces_runs.renderer_only(faces_runs.superresolution_recipe()),
+    "superresolution-paired": lambda: faces_runs.paired_only(faces_runs.superresolution_recipe()),
+    "superresolution-cycle": lambda: faces_runs.cycled(faces_runs.superresolution_recipe()),
+    "inpainting": faces_runs.inpainting_recipe,
+    "inpainting-nose": faces_runs.inpainting_nose,
 }
 
 

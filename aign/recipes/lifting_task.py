@@ -1,6 +1,6 @@
 """Lifting, as the pipelines see it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,8 +15,9 @@ from aign.evaluation.protocol import SLIDE_PROTOCOLS, resolve
 from aign.evaluation.published import CANDIDATES, SLIDE, Keypoints, PublishedTable, keypoints_of
 from aign.evaluation.report import Report
 from aign.evaluation.tables import error_table, render_csv, render_html, render_markdown, render_rich, slide_table
+from aign.evaluation.trials import Goal, Metric
 from aign.framework.errors import UserError
-from aign.inference.package import ModelCard
+from aign.inference.package import ModelCard, Network
 from aign.inference.predictor import sees_person
 from aign.recipes.lifting import VALIDATION_PROTOCOL, LiftingRecipe, check_roles, load_memory, prepare
 from aign.recipes.task import Drawn, Headline, KeypointChoice, Sources, Task
@@ -33,8 +34,9 @@ def _label(recipe: LiftingRecipe) -> str:
     return f"regime {recipe.roles.regime}; "
 
 
-def _objective(_: LiftingRecipe, __: Store) -> str:
-    return f"val/{METRIC_NAMES[resolve(VALIDATION_PROTOCOL).headline]}"
+def _goal(_: LiftingRecipe, __: Store) -> Goal:
+    metric = Metric(name=f"val/{METRIC_NAMES[resolve(VALIDATION_PROTOCOL).headline]}")
+    return Goal(metric=metric, traded=(Metric(name="val/reprojection_px"), Metric(name="val/flip_rate")))
 
 
 def _sources(recipe: LiftingRecipe, store: Store) -> Sources:
@@ -46,7 +48,12 @@ def _sources(recipe: LiftingRecipe, store: Store) -> Sources:
     )
 
 
-def _view(store: Store, selection: Selection) -> View:
+def _located(recipe: LiftingRecipe, _: Callable[[str], str], __: Callable[[str], str]) -> LiftingRecipe:
+    """It names no place."""
+    return recipe
+
+
+def _view(store: Store, selection: Selection, _: Network | None) -> View:
     return load_view(store, selection)
 
 
@@ -118,15 +125,17 @@ LIFTING = Task(
     protocol=VALIDATION_PROTOCOL,
     body="",
     critics=CRITICS,
-    objective=_objective,
+    goal=_goal,
     label=_label,
     network=_network,
     sources=_sources,
     prepare=prepare,
     generator_state=_same,
+    located=_located,
     view=_view,
     method=_method,
     measure=measure,
+    known=resolve,
     example=_example,
     selection=_selection,
     baselines={name: partial(_untrained, name=name) for name in BASELINES},

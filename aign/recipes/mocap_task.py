@@ -1,6 +1,7 @@
 """Motion capture, as the pipelines see it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from aign.evaluation.mocap_terminal import render_terminal
 from aign.evaluation.protocol import PROTOCOLS, resolve
 from aign.evaluation.published import NIPS17_MESH, PublishedMesh
 from aign.evaluation.report import Provenance
+from aign.evaluation.trials import Goal, Metric
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import SMPL24, skeleton
 from aign.inference.body_predictor import clip_arrays
-from aign.inference.package import ModelCard, load_card
+from aign.inference.package import ModelCard, Network, load_card
 from aign.inference.predictor import sees_person
 from aign.recipes.mocap import PROTOCOL, MocapRecipe, Shares, check_batches, load_bodies, parts, prepare
 from aign.recipes.mocap_memory import embedded_bodies
@@ -48,14 +50,15 @@ def _label(recipe: MocapRecipe) -> str:
     return f"actions {', '.join(recipe.shares.actions)}; " if recipe.shares.actions else ""
 
 
-def _objective(recipe: MocapRecipe, store: Store) -> str:
+def _goal(recipe: MocapRecipe, store: Store) -> Goal:
     if "body" not in store.manifest.tables:
         raise UserError(
             f"nobody knows the bodies of {store.url}, so there is nothing to choose by: whoever chooses by "
             "reprojection chooses weights of 0 for the critics; allowed: a store with a body table"
         )
     protocol = resolve(recipe.protocol)
-    return f"val/{value_name(protocol.headline, protocol)}"
+    metric = Metric(name=f"val/{value_name(protocol.headline, protocol)}")
+    return Goal(metric=metric, traded=(Metric(name="val/reprojection_px"), Metric(name="val/flip_rate")))
 
 
 def _sources(recipe: MocapRecipe, store: Store) -> Sources:
@@ -91,7 +94,15 @@ def _generator_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return alone or dict(state)
 
 
-def _view(store: Store, selection: Selection) -> BodyView:
+def _located(recipe: MocapRecipe, store: Callable[[str], str], model: Callable[[str], str]) -> MocapRecipe:
+    return replace(
+        recipe,
+        replay=store(recipe.replay) if recipe.replay else "",
+        start=model(recipe.start) if recipe.start else "",
+    )
+
+
+def _view(store: Store, selection: Selection, _: Network | None) -> BodyView:
     return load_body_view(store, selection, more=EVIDENCE_COLUMNS)
 
 
@@ -163,15 +174,17 @@ MOTION_CAPTURE = Task(
     protocol=PROTOCOL,
     body=DEFAULT_BODY.stem,
     critics=CRITICS,
-    objective=_objective,
+    goal=_goal,
     label=_label,
     network=_network,
     sources=_sources,
     prepare=prepare,
     generator_state=_generator_state,
+    located=_located,
     view=_view,
     method=_method,
     measure=_measure,
+    known=resolve,
     example=_example,
     selection=_selection,
     baselines={name: partial(_fitted, make=make) for name, make in FITS.items()},

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
+from aign.evaluation.trials import Goal
 from aign.inference.package import ModelCard, Network
 from aign.training import Hooks
 
@@ -60,16 +61,19 @@ class Task:
         protocol: that its models are measured under where nothing else is said.
         body: name of the body model whose numbers its models tell; "": none.
         critics: the weights that are critics'.
-        objective: (recipe, store) -> the validation metric that choices are made by; raises UserError where there is
-            none.
+        goal: (recipe, store) -> the validation metrics that choices are made by; raises UserError where there are none.
         label: (recipe) -> what to say first of the data of its report; "": nothing.
         network: (recipe) -> description of the generator.
         sources: (recipe, store) -> what a run is made of; raises UserError where roles overlap or are empty.
         prepare: (recipe, store, hooks) -> what `fit` needs: aign, feed, validate.
         generator_state: the state of the trained generator alone, from that of what was trained.
-        view: (store, selection) -> frames as methods and the judge see them.
+        located: (recipe, where a store is, where a model's package is) -> the recipe with the places that it names,
+            as every worker finds them.
+        view: (store, selection, description of the first model's generator) -> frames as methods and the judge see
+            them; a description of None: there are only baselines.
         method: (network) -> a way to answer a view.
         measure: (method, view, protocol, provenance) -> report.
+        known: raises UserError where the id of a protocol is none of the task's.
         example: (store, selection) -> a few real frames as the service of the task takes them.
         selection: (role, store, card of the first model) -> the clips of a role, test or memory, where nobody names
             any; a card of None: there are only baselines. None: what the task remembers without a store.
@@ -86,15 +90,17 @@ class Task:
     protocol: str
     body: str
     critics: tuple[str, ...]
-    objective: Callable[[Any, Store], str]
+    goal: Callable[[Any, Store], Goal]
     label: Callable[[Any], str]
     network: Callable[[Any], Network]
     sources: Callable[[Any, Store], Sources]
     prepare: Callable[[Any, Store, Hooks], Any]
     generator_state: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    view: Callable[[Store, Selection], Any]
+    located: Callable[[Any, Callable[[str], str], Callable[[str], str]], Any]
+    view: Callable[[Store, Selection, Network | None], Any]
     method: Callable[[nn.Module], Any]
     measure: Callable[[Any, Any, str, Provenance], Any]
+    known: Callable[[str], object]
     example: Callable[[Store, Selection], Mapping[str, np.ndarray]]
     selection: Callable[[str, Store, ModelCard | None], Selection | None]
     baselines: Mapping[str, Callable[[Store, Selection | None], Any]]

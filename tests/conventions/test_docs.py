@@ -181,7 +181,7 @@ def shape(column: Column) -> str:
 
 
 def checks(column: Column) -> str:
-    named = ["finite"] * (column.dtype == "float32") + [check.__name__.replace("_", " ") for check in column.checks]
+    named = [check.__name__.replace("_", " ") for check in column.number_checks + column.checks]
     return ", ".join(named) + (f" where `{column.valid_by}`" if column.valid_by else "") if named else "-"
 
 

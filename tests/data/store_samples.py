@@ -85,11 +85,22 @@ def pictures(rng: np.random.Generator, sequence: str, camera: str, frames: int) 
     }
 
 
+def face_parts(rng: np.random.Generator, sequence: str, camera: str, frames: int) -> dict[str, Any]:
+    low = rng.uniform(0, 30, size=(3, 2))
+    return key(sequence, camera, frames) | {
+        "parts_png": [MAGIC["PNG"] + rng.bytes(int(rng.integers(10, 90))) for _ in range(frames)],
+        "boxes_px": np.concatenate((low, low + rng.uniform(1, 30, size=(3, 2))), axis=1).astype(np.float32),
+        "boxes_valid": np.ones(3, bool),
+    }
+
+
 MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
 
 
 def anything(table: str, rng: np.random.Generator, sequence: str, camera: str, frames: int) -> dict[str, Any]:
-    """A clip of any table whose checks random small numbers pass."""
+    """A clip of any table whose checks random small numbers pass, or of `face_parts`."""
+    if table == "face_parts":
+        return face_parts(rng, sequence, camera, frames)
     clip = key(sequence, camera, frames)
     for name, column in TABLES[table].columns.items():
         items = frames if column.per == "frame" else int(rng.integers(1, 5)) if column.ragged else 1

@@ -113,6 +113,12 @@ def test_pull_publishes_members_and_is_idempotent(home):
     assert [(name, ok) for name, ok, _ in assets.verify()] == [("net", True), ("slice", True), ("clip", True)]
 
 
+def test_a_slice_may_begin_anywhere(home, monkeypatch):
+    middle = replace(TABLE[1], start_byte=7, first_bytes=3, size_bytes=3, sha256=hashlib.sha256(b"and").hexdigest())
+    monkeypatch.setattr(cache, "ASSETS", (middle,))
+    assert assets.pull(["slice"], Fetcher())["slice"].read_bytes() == b"and"
+
+
 def test_names_and_groups(home):
     assert set(assets.pull(["clips"], Fetcher())) == {"clip"}
     assert set(assets.pull(["net", "clip", "net"], Fetcher())) == {"net", "clip"}

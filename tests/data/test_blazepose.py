@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aign.data import assets
-from aign.data.stages import blazepose_nets
+from aign.data.stages import blazepose_nets, litert
 from aign.data.stages.blazepose import BlazePose, PoseTrack, get_detector
 from aign.data.stages.decode import read_frames
 from aign.framework.errors import UserError
@@ -28,12 +28,12 @@ def test_each_person_is_the_weighted_mean_of_its_cluster():
     boxes[3, 0] = 0.01  # near, but unlikely
     boxes[4, 1] = -0.45  # elsewhere too, and the least sure
     logits = np.array([2.0, 1.0, 1.5, -1.0, 0.5], np.float32)
-    people = blazepose_nets._people(boxes, logits, anchors)
+    people = litert.suppressed(boxes, logits, anchors)
     score = 1 / (1 + np.exp(-logits))
     assert people[0][0] == pytest.approx(0.5 + 0.02 * score[1] / (score[0] + score[1]), abs=1e-6)
     assert people[0][1] == pytest.approx(0.5)
     assert [p[:2].round(3).tolist() for p in people[1:]] == [[0.95, 0.95], [0.5, 0.05]]
-    assert blazepose_nets._people(boxes, np.full(5, -1.0, np.float32), anchors) == []
+    assert litert.suppressed(boxes, np.full(5, -1.0, np.float32), anchors) == []
 
 
 def test_convention_region():

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from aign.data.datasets.faces.face_table import read_table
 from aign.data.datasets.faces.faces import LANDMARKS
-from aign.data.datasets.faces.image_folder import plan, read_table
+from aign.data.datasets.faces.image_folder import LookFor, plan
 from aign.data.datasets.job import Stored, run
 from aign.data.pixels import decode_jpeg
 from aign.data.store import Manifest, Quarantined, Store, commit
@@ -61,6 +62,38 @@ def test_pictures_of_any_size_and_kind_reach_the_store(tmp_path):
 def test_every_way_to_say_yes_and_no(tmp_path, yes, no):
     root = write_folder(tmp_path, f"file,Young\na.jpg,{yes}\nb.png,{no}\nc.jpg, {yes} \n")
     assert [row["attributes"].tolist() for row in rows_of(plan(root)[0])] == [[1], [-1], [1]]
+
+
+def test_numbers_stay_and_empty_cells_are_unknown(tmp_path):
+    root = write_folder(tmp_path / "in", "file,Male,age,lips\na.jpg,1,31,0.25\nb.png,,n/a,-1.5\nc.jpg,0,52.5,\n")
+    (job,) = plan(root)
+    (record,) = run(job, str(tmp_path / "store"), 0)
+    commit(str(tmp_path / "store"), Manifest(skeleton="face5", num_joints=5).updated([record]))
+    read = Store.open(str(tmp_path / "store")).read({"faces": ("attributes", "attribute_names")}).arrays
+    want = np.array([[1, 31, 0.25], [np.nan, np.nan, -1.5], [-1, 52.5, np.nan]], np.float32)
+    np.testing.assert_array_equal(read["attributes"].reshape(3, 3), want)
+    assert read["attributes"].dtype == np.float32
+    assert set(read["attribute_names"]) == {"Male age lips"}
+
+
+def test_the_licence_is_taken_from_its_column(tmp_path):
+    root = write_folder(tmp_path, "file,Male,licence\na.jpg,1,CC0-1.0\nb.png,0,CC0-1.0\nc.jpg,0,CC-BY-4.0\n")
+    assert plan(root)[0].provenance("faces").licence == "CC0-1.0, CC-BY-4.0"
+    assert plan(write_folder(tmp_path, TABLE))[0].provenance("faces").licence == "licence of the pictures' owner"
+    assert read_table(root / "attributes.csv").attribute_names == ("Male", "Smiling")
+
+
+@pytest.mark.parametrize(
+    ("stages", "side_px", "message"),
+    [
+        (("landmark",), None, r"got stages \['landmark'\]; of pictures landmarks and aligned are allowed"),
+        (("landmarks",), 64, "--side-px is for pictures that are cut out; add --stages aligned"),
+        (("aligned",), 8, "8 px; 32 to 512"),
+    ],
+)
+def test_stages_that_are_none_are_refused(stages, side_px, message):
+    with pytest.raises(UserError, match=message):
+        LookFor(stages=stages, side_px=side_px)
 
 
 def test_a_spreadsheets_csv_is_read(tmp_path):
@@ -153,10 +186,10 @@ def test_only_broken_pictures_are_quarantined(tmp_path):
         ("file,Male,\na.jpg,1,0\n", "each needs a name of its own"),
         ("file,Male\na.jpg,1,0\n", "line 2: 3 cells, the header has 2"),
         ('file,Male\n"a.jpg,1\n', "not a well-formed CSV"),
-        ("file,Male\na.jpg,1\nb.png,\n", "Male is empty in row 2"),
+        ("file,Male,age\na.jpg,1,\nb.png,0,\n", "age is empty in every row"),
         ("file,Male\na.jpg,1\nb.png,0\nc.jpg,-1\n", "Male has 0 and -1, which both mean no"),
         ("file,sex\na.jpg,man\nb.png,woman\n", "sex has man, woman; write a column man with yes and no"),
-        ("file,age\na.jpg,31\nb.png,44\nc.jpg,52\n", "age has 31, 44, 52; .* such as age_over_N with 1 and 0"),
+        ("file,age\na.jpg,31\nb.png,inf\nc.jpg,52\n", "age has 31, 52, inf; an attribute is yes or no, or a number"),
         ("file,hair\na.jpg,red\nb.png,grey\nc.jpg,black\n", "hair has black, grey, red; an attribute is yes or no"),
         ("file,Male\na.jpg,1\nb.png,0\na.jpg,1\n", "lines 2 and 4 are both of a.jpg"),
         ("file,Male\na.jpg,1\n./a.jpg,0\n", "lines 2 and 3 are both of a.jpg"),

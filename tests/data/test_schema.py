@@ -50,6 +50,23 @@ def test_millimetres_are_refused_with_a_hint(tmp_path: Any) -> None:
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+def test_only_attributes_may_be_unknown_and_nothing_infinite(tmp_path: Any) -> None:
+    face = samples.anything("faces", rng(), "S1/Face 1", "", 1)
+    write(tmp_path, "faces", face | {"attributes": np.array([1, -1, np.nan, 31.5], np.float32)})
+    with pytest.raises(UserError, match=r"faces\.attributes .*infinity; .*NaN for what is unknown"):
+        write(tmp_path / "b", "faces", face | {"attributes": np.array([1, np.inf], np.float32)})
+    with pytest.raises(UserError, match=r"landmarks_px .*NaN"):
+        write(tmp_path / "c", "faces", face | {"landmarks_px": np.full((5, 2), np.nan, np.float32)})
+
+
+def test_boxes_of_parts_that_are_there_enclose_something(tmp_path: Any) -> None:
+    boxes = np.array([[1, 2, 3, 4], [1, 1, 5, 5], [4, 4, 4, 4]], np.float32)
+    parts = samples.face_parts(rng(), "S1/Face 1", "", 1) | {"boxes_px": boxes}
+    write(tmp_path, "face_parts", parts | {"boxes_valid": np.array([True, True, False])})
+    with pytest.raises(UserError, match=r"face_parts\.boxes_px .*allowed are x0 < x1, y0 < y1"):
+        write(tmp_path / "b", "face_parts", parts | {"boxes_valid": np.array([True, True, True])})
+
+
 @pytest.mark.parametrize("scale", [0.01, 3.0])
 def test_bodies_of_impossible_size_are_refused(scale: float) -> None:
     pose = samples.pose(rng(), 3)

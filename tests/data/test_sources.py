@@ -64,7 +64,9 @@ def test_nothing_to_read_says_what_could_be(names, tmp_path):
 
 
 def test_what_is_not_there_is_said_with_the_embedded_names():
-    with pytest.raises(UserError, match="no such file or folder: nowhere; or give demo-motions or demo-videos"):
+    with pytest.raises(
+        UserError, match="no such file or folder: nowhere; or give demo-motions, demo-videos or demo-faces"
+    ):
         plan("nowhere")
 
 

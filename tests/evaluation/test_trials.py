@@ -9,10 +9,13 @@ import pytest
 
 from aign.evaluation.importance import MIN_TRIALS, importance
 from aign.evaluation.trial_table import cells, heads, render_csv, render_html, render_markdown
-from aign.evaluation.trials import Search, Trial, mean_cosines, undominated
+from aign.evaluation.trials import Goal, Metric, Search, Trial, mean_cosines, undominated
 from aign.framework.errors import UserError
 
 STEPS = 90
+GOAL = Goal(
+    metric=Metric(name="val/mpjpe_mm"), traded=(Metric(name="val/reprojection_px"), Metric(name="val/flip_rate"))
+)
 
 
 def trial(number, error, *, state="complete", step=STEPS, values=None, **more):
@@ -26,7 +29,7 @@ def trial(number, error, *, state="complete", step=STEPS, values=None, **more):
 
 def search(*trials, ranges=None):
     return Search(
-        recipe="lifting-demo", objective="val/mpjpe_mm", steps=STEPS, held="task.weights.supervised",
+        recipe="lifting-demo", goal=GOAL, steps=STEPS, held="task.weights.supervised",
         ranges=ranges or {"fit.lr": (1e-4, 1e-2)}, trials=trials,
     )  # fmt: skip
 
@@ -72,7 +75,7 @@ def test_the_front_is_of_whole_trials_over_all_that_is_traded():
         trial(3, 90.0, metrics={"val/flip_rate": 0.3, "val/reprojection_px": 1.0}),
         trial(4, 1.0, state="stopped", step=10),
     )
-    assert found.traded == ("val/reprojection_px", "val/flip_rate")
+    assert found.traded == GOAL.traded
     assert sorted(t.number for t in found.front()) == [0, 1, 3]
 
 

@@ -130,7 +130,8 @@ def test_a_task_that_does_not_fit_the_network(package, task):
 
 def test_the_largest_models_that_a_card_may_describe_are_bounded():
     for kind in KINDS.values():
-        assert set(kind.allowed) == {field.name for field in dataclasses.fields(kind.config)}
+        checked_by_itself = {"bias"}  # a short text of a few forms, which decides no size
+        assert set(kind.allowed) == {field.name for field in dataclasses.fields(kind.config)} - checked_by_itself
 
 
 def test_loading_leaves_the_random_state_of_a_training_alone_in_the_basis(package):

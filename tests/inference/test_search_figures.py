@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 from aign.evaluation.importance import importance
-from aign.evaluation.trials import Search, Trial
+from aign.evaluation.trials import Goal, Metric, Search, Trial
 from aign.inference.search_figures import conflict_figure, pareto_figure, search_figure
 
 RANGES = {"fit.lr": (1e-4, 1e-2), "task.weights.pose": (0.01, 1.0), "task.weights.camera": (0.002, 0.2)}
+
+GOAL = Goal(
+    metric=Metric(name="val/mpjpe_mm"), traded=(Metric(name="val/reprojection_px"), Metric(name="val/flip_rate"))
+)
 
 
 def trials(count, seed=0):
@@ -29,7 +33,7 @@ def trials(count, seed=0):
 
 def made(count):
     return Search(
-        recipe="lifting-demo", objective="val/mpjpe_mm", steps=90, held="task.weights.supervised", ranges=RANGES,
+        recipe="lifting-demo", goal=GOAL, steps=90, held="task.weights.supervised", ranges=RANGES,
         trials=tuple(trials(count)),
     )  # fmt: skip
 

@@ -245,8 +245,8 @@ def face_store(url: str) -> None:
             clip_key(f"face {i}", "", frames=1, source="celeba") | {
                 "face_jpeg": [encode_jpeg(rgb)], "face_size_px": np.array([40, 48], np.int32),
                 "landmarks_px": np.array([[12, 18], [28, 18], [20, 26], [14, 34], [26, 34]], np.float32),
-                "landmarks_valid": np.bool_(i != 4), "attributes": np.array([1, -1, 1], np.int32),
-                "attribute_names": "Male Young Big_Lips", "identity": np.int32(i - 1), "partition": "train",
+                "landmarks_valid": np.bool_(i != 4), "attributes": np.array([1, -1, 1, 34.5, np.nan], np.float32),
+                "attribute_names": "Male Young Big_Lips age lips", "identity": np.int32(i - 1), "partition": "train",
             }
         )  # fmt: skip
     records = write_part(url, 0, {"faces": clips}, provenance("f", "faces"))
@@ -257,7 +257,7 @@ def test_faces_are_shown_with_landmarks_and_attributes(tmp_path):
     face_store(str(tmp_path / "faces"))
     facts, gallery = seen(tmp_path / "faces")
     assert [len(f.tiles) for f in gallery.random] == [1] * 5
-    assert gallery.random[0].notes == ("Male, Big Lips", "partition train")
+    assert gallery.random[0].notes == ("Male, Big Lips, age 34.5", "partition train")
     assert gallery.random[1].notes[-1] == "identity 0"
     np.testing.assert_allclose(numbers(gallery.random[0].tiles[0].svg, "mark centre"), [[20.5, 26.5]])
     assert gallery.random[4].tiles[0].svg == ""

@@ -33,6 +33,7 @@ def target(people_store, tmp_path_factory):
 
 def command(people_store, target, out, *flags):
     where = ("--source", people_store.url, "--target", target.url, "--out", str(out))
+    where += () if "--mlflow" in flags else ("--mlflow", str(out / "mlflow"))
     return cli.main(["reproduce", "mocap", *where, "--steps", "2", "--side-px", "32", *flags])
 
 
@@ -109,13 +110,18 @@ def test_the_same_command_trains_and_measures_nothing_again(whole, people_store,
 
 
 def test_ours_becomes_the_champion(whole, people_store, target, capsys):
-    flags = ("--only", OURS, "--seeds", "1", "--champion", "--mlflow", str(whole / "mlflow"))
+    flags = ("--only", OURS, "--seeds", "1", "--champion")
     assert command(people_store, target, whole, *flags) == 0
     said = capsys.readouterr()
     assert "run 1 of 2: supervised, seed 0 (finished before)" in said.err
     assert "motion_capture version 1 is the champion" in said.out
     video = CaptureArguments(video="nobody.mp4", mlflow=whole / "mlflow")
     assert chosen_model(video) == "models:/motion_capture@champion", "what aign capture takes"
+
+
+def test_finished_runs_are_not_looked_for_in_another_mlflow_store(whole, people_store, target, tmp_path, capsys):
+    assert command(people_store, target, whole, "--only", OURS, "--mlflow", str(tmp_path / "mlflow")) == 2
+    assert "was it begun with another MLflow store?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from aign.data.store import Store
+from aign.evaluation.trials import Goal, Metric
 from aign.framework.errors import UserError
 from aign.recipes import recipe
 from aign.recipes.search import Range, with_values
@@ -20,7 +21,6 @@ from aign.registry.tracking import RunFacts, open_tracking, start_run
 from aign.training.hooks import logged_lines
 from pipelines import cli, tune_search
 from pipelines import train as train_verb
-from pipelines.recipe_flags import recipe_of
 from pipelines.tune_folder import Place, find_trial
 from pipelines.tune_report import OUTPUTS
 from pipelines.tune_search import Draws, Plan, scheduler_of
@@ -127,14 +127,14 @@ def test_the_best_is_trained_with_all_steps(searched, demo_store, tmp_path, monk
     monkeypatch.chdir(searched[0])
     want = train_verb.parse(["lifting-demo", "--store", "s", *TINY, "--fit.ema", "0", "--fit.log-every", "5"])
     for place in (str(out), str(out / "trials" / "000"), str(out / "000")):
-        args = train_verb.parse(["lifting-demo", "--store", "s", "--from-trial", place])
-        assert recipe_of(args.recipe, tmp_path) == recipe_of(want.recipe, tmp_path), "with all its steps"
-        assert args.name == "lifting-demo-trial000"
+        parsed = train_verb.parse(["lifting-demo", "--store", "s", "--from-trial", place])
+        assert parsed.recipe == want.recipe, "with all its steps"
+        assert parsed.args.name == "lifting-demo-trial000"
     (searched[0] / "tune").mkdir(exist_ok=True)
     if not (searched[0] / "tune" / "lifting-demo").exists():
         (searched[0] / "tune" / "lifting-demo").symlink_to(out)
     again = train_verb.parse(["lifting-demo", "--store", "s", "--from-trial=3", "--fit.steps", "7", "--name", "x"])
-    assert (again.recipe.fit.lr, again.recipe.fit.steps, again.name) == (RATES[3], 7, "x")
+    assert (again.recipe.fit.lr, again.recipe.fit.steps, again.args.name) == (RATES[3], 7, "x")
     flags = ("--workers", "0", "--fit.steps", "4", "--runs", str(tmp_path / "runs"), "--mlflow", str(tmp_path / "ml"))
     assert cli.main(["train", "lifting-demo", "--store", demo_store.url, "--from-trial", str(out), *flags]) == 0
     assert (tmp_path / "runs" / "lifting-demo-trial000" / "run.json").exists()
@@ -196,7 +196,7 @@ def test_a_killed_search_goes_on_and_keeps_what_ended(ray_cluster, demo_store, t
 
 
 def plan(out, scheduler="asha", trials=6, seed=0, tracking=None, steps=STEPS):
-    place = Place(out=out, recipe=tiny(), steps=steps, objective=OBJECTIVE)
+    place = Place(out=out, recipe=tiny(), steps=steps, goal=Goal(metric=Metric(name=OBJECTIVE)))
     facts = RunFacts(recipe="tiny", store_hash="x", licences=())
     made = Searched(
         place=place, store_url="", tracking=tracking, name="search", parent="p", facts=facts, gpus=0.0
@@ -296,10 +296,10 @@ def test_what_cannot_be_is_one_line_before_anything_starts(demo_store, tmp_path,
 def test_a_store_whose_bodies_nobody_knows_gives_nothing_to_choose_by(demo_store):
     mocap = recipe("mocap-pretrain")
     with pytest.raises(UserError, match="nothing to choose by") as error:
-        task_of(mocap).objective(mocap, Store.open(demo_store.url))
+        task_of(mocap).goal(mocap, Store.open(demo_store.url))
     assert "\n" not in str(error.value)
     lifting = recipe("lifting-demo")
-    assert task_of(lifting).objective(lifting, demo_store) == OBJECTIVE
+    assert task_of(lifting).goal(lifting, demo_store).metric == Metric(name=OBJECTIVE)
 
 
 def test_a_trial_reports_after_its_checkpoint_and_again_what_was_reported_before(demo_store, tmp_path, monkeypatch):

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 import pytest
 
 from aign.framework.errors import UserError
-from aign.recipes import RECIPES, recipe
+from aign.inference.package import blank
+from aign.recipes import RECIPES, faces_task, recipe
 from aign.recipes.lifting import LiftingRecipe, Roles, forward, interpreter, lifting_demo, lifting_h36m
 from aign.recipes.tasks import task_of
 from aign.tasks.lifting import GAMES
@@ -12,7 +13,9 @@ from aign.tasks.lifting.nets import HEADS
 from aign.training import LocalHooks, fit
 from aign.training.identity import flatten
 from pipelines.train import test as judge
+from tests.distributed import faces_ranks
 from tests.pipelines.samples import tiny_mocap
+from tests.tasks.toy_faces import toy_judge, toy_store
 from tests.training.runs import prepare, small
 
 MOST_LEAVES = 60
@@ -144,6 +147,28 @@ def test_every_leaf_of_motion_capture_is_read_by_a_run(people_store, tmp_path, m
     judge(result.ema, made, people_store, sources)
     only_of_another_store = {"replay_actions"}
     assert leaves - read == only_of_another_store, "flags that do nothing"
+
+
+@pytest.mark.parametrize("name", ["superresolution", "inpainting"])
+def test_every_leaf_of_faces_is_read_by_a_run(tmp_path, monkeypatch, name):
+    store = toy_store(str(tmp_path / "store"))
+    base = faces_ranks.recipes()[name]
+    made = unshared(dataclasses.replace(base, fit=dataclasses.replace(base.fit, steps=2, validate_every=2)))
+    monkeypatch.setattr(faces_task, "judge_of", lambda _: toy_judge())
+    leaves = set(flatten(made))
+    read = watched(made, monkeypatch)
+    hooks, task = LocalHooks(tmp_path / "run"), task_of(made)
+    sources = task.sources(made, store)
+    training = task.prepare(made, store, hooks)
+    result = fit(training.aign, training.feed, made.fit, hooks, training.validate, {})
+    training.feed.close()
+    model = blank(task.network(made))
+    model.load_state_dict(task.generator_state(result.ema.state_dict()))
+    report = judge(model, made, store, sources)
+    assert {f"val/{n}" for n in report.numbers} >= result.metrics.keys() >= {"val/faithful_psnr_db"}
+    assert task.read_report(report.to_json()) == report
+    assert all(made.name in drawn for drawn in (task.draw([report], None).markdown, task.draw([report], None).csv))
+    assert leaves - read == set(), "flags that do nothing"
 
 
 def test_the_spy_sees_a_leaf_that_nobody_reads(monkeypatch):

@@ -216,7 +216,7 @@ def _extract(archive: Path, asset: Asset, folder: Path) -> Path:
         content = _member(archive, asset.member)
     except (KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise UserError(f"{what} holds no readable {asset.member} ({error}); nothing was kept") from error
-    content = content[: asset.first_bytes]
+    content = content[asset.start_byte :][: asset.first_bytes]
     why = _wrong(asset, hashlib.sha256(content).hexdigest(), len(content))
     if why is not None:
         raise UserError(f"asset {asset.name} of {what}: {why}; nothing was kept")

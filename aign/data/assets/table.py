@@ -30,7 +30,8 @@ class Asset:
         name: what `aign assets pull NAME` calls it; also its file name in the cache, with `suffix`.
         group: what belongs together and can be pulled under one name.
         member: path inside the archive.
-        first_bytes: take only so many bytes from the start of the member (a packed .data file); None: all.
+        first_bytes: take only so many bytes of the member (a packed .data file); None: all.
+        start_byte: where they begin.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Asset:
     purpose: str
     suffix: str
     first_bytes: int | None = None
+    start_byte: int = 0
 
     @property
     def file_name(self) -> str:
@@ -78,6 +80,21 @@ PMNDRS_ASSETS = Package(
     version="1.7.0",
     archive_bytes=13774995,
     licence="CC0-1.0 (panoramas by Poly Haven)",
+)
+
+NPM_FACE_MESH = Package(
+    registry="npm",
+    name="@mediapipe/face_mesh",
+    version="0.4.1657299874",
+    archive_bytes=7423898,
+    licence="Apache-2.0",
+)
+NPM_FACE_API = Package(
+    registry="npm",
+    name="@vladmandic/face-api",
+    version="1.7.15",
+    archive_bytes=12677476,
+    licence="MIT",
 )
 
 
@@ -121,6 +138,34 @@ def _background(name: str, size_bytes: int, sha256: str) -> Asset:
     )
 
 
+def _face_net(name: str, start_byte: int, size_bytes: int, sha256: str, purpose: str) -> Asset:
+    return Asset(
+        name=name,
+        group="face",
+        package=NPM_FACE_MESH,
+        member="package/face_mesh_solution_packed_assets.data",
+        start_byte=start_byte,
+        first_bytes=size_bytes,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        purpose=purpose,
+        suffix=".tflite",
+    )
+
+
+def _face_judge(name: str, file: str, size_bytes: int, sha256: str) -> Asset:
+    return Asset(
+        name=name,
+        group="face_judge",
+        package=NPM_FACE_API,
+        member=f"package/model/{file}",
+        size_bytes=size_bytes,
+        sha256=sha256,
+        purpose="age and sex of photographed faces, for evaluation",
+        suffix=PurePosixPath(file).suffix,
+    )
+
+
 def _two_people(number: int, size_bytes: int, sha256: str) -> Asset:
     return Asset(
         name=f"pose2sim_trial2_cam{number:02d}",
@@ -134,7 +179,7 @@ def _two_people(number: int, size_bytes: int, sha256: str) -> Asset:
     )
 
 
-ON_DEMAND = ("motions", "backgrounds", "pose2sim_two_people", "pose_pip")
+ON_DEMAND = ("motions", "backgrounds", "pose2sim_two_people", "pose_pip", "face", "face_judge")
 """Groups that are fetched only where they are named: large, or for one purpose."""
 
 ASSETS: tuple[Asset, ...] = (
@@ -178,6 +223,32 @@ ASSETS: tuple[Asset, ...] = (
         sha256="e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         purpose="BlazePose landmarks, where npm is missing",
         suffix=".tflite",
+    ),
+    _face_net(
+        "face_detector",
+        3757224,
+        229032,
+        "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
+        "BlazeFace detector, short range",
+    ),
+    _face_net(
+        "face_landmark",
+        2495952,
+        1241896,
+        "c603fa6149219a3e9487dc9abd7a0c24474c77263273d24868378cdf40aa26d1",
+        "468 landmarks of a face",
+    ),
+    _face_judge(
+        "age_gender_manifest",
+        "age_gender_model-weights_manifest.json",
+        8392,
+        "74b60bf3ebf981bf4e661e9cca3a185614e10b25d797118b62e2a68d3ff2569f",
+    ),
+    _face_judge(
+        "age_gender_weights",
+        "age_gender_model.bin",
+        429708,
+        "49f92bbc0afef2342c4385e4a2b0acb6d7a727c6f0aa539499719a81acf9abaa",
     ),
     _video(1, 387775, "cf4f2816c86bea4bfbea255333d8626ff32a3ecabdab8b0fb147cea9167fde3a"),
     _video(2, 540548, "94ff87cf978b8406e8aa36ab3c5362e72848994e87652f0dc7a33c315e8e0442"),

@@ -8,22 +8,17 @@ Source: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking", 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from jaxtyping import Float, Float32, Float64, UInt8
 
-from aign.framework.errors import UserError
+from aign.data.stages.litert import Net, sigmoid, suppressed, warped
 
 MASK_SIDE_PX = 256
 
 _DETECTOR_SIDE_PX = 224
 _CROP_SIDE_PX = MASK_SIDE_PX
 _NUM_NET_LANDMARKS = 39  # 33 body points, then the next frame's region (33, 34) and four helpers
-_MIN_SCORE = 0.5
-_MIN_IOU = 0.3
 _REGION_MARGIN = 1.25
 _HEATMAP_KERNEL = 7
 _MASK_STEPS_PER_LOGIT = 16
@@ -102,8 +97,8 @@ class Nets:
     """Both interpreters, ready to run."""
 
     def __init__(self, detector: Path, landmark: Path, threads: int) -> None:
-        self._detector = _Net(detector, threads)
-        self._landmark = _Net(landmark, threads)
+        self._detector = Net(detector, threads)
+        self._landmark = Net(landmark, threads)
         self._anchors = _anchors()
 
     def detect(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Region | None]:
@@ -113,45 +108,25 @@ class Nets:
         scale = side / _DETECTOR_SIDE_PX
         corner = np.array([(side - width) / 2, (side - height) / 2])
         to_image = np.array([[scale, 0, scale / 2 - 0.5 - corner[0]], [0, scale, scale / 2 - 0.5 - corner[1]]])
-        boxed = _warp(frame, to_image, _DETECTOR_SIDE_PX)
+        boxed = warped(frame, to_image, _DETECTOR_SIDE_PX)
         boxes, logits = self._detector(boxed.astype(np.float32) / 127.5 - 1)
-        found = _people(boxes[0] / _DETECTOR_SIDE_PX, logits[0, :, 0], self._anchors)
+        found = suppressed(boxes[0] / _DETECTOR_SIDE_PX, logits[0, :, 0], self._anchors)
         points_px = [person[4:8].reshape(2, 2) * side - corner for person in found]
         return [Region.around(middle, rim) for middle, rim in points_px]
 
     def landmarks(self, frame: UInt8[np.ndarray, "h w 3"], region: Region) -> Landmarks:
         """The landmarks inside one region."""
-        crop = _warp(frame, region.crop_to_image, _CROP_SIDE_PX)
+        crop = warped(frame, region.crop_to_image, _CROP_SIDE_PX)
         points, flag, mask, heatmaps, world = self._landmark(crop.astype(np.float32) / 255)
         points = points.reshape(_NUM_NET_LANDMARKS, 5).astype(np.float64)
         points_crop = _refine(points[:, :2] / _CROP_SIDE_PX, heatmaps[0])
         return Landmarks(
             points_px=region.to_image(points_crop),
-            conf=_sigmoid(points[:, 3]) * _sigmoid(points[:, 4]),
+            conf=sigmoid(points[:, 3]) * sigmoid(points[:, 4]),
             flag=float(np.clip(flag[0, 0], 0, 1)),
             world_m=region.rotate(world.reshape(_NUM_NET_LANDMARKS, 3).astype(np.float64)),
             mask_logits=mask[0, :, :, 0],
         )
-
-
-class _Net:
-    """One interpreter with the places of its tensors."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        if not path.is_file():
-            raise UserError(f"no net at {path}; allowed: a .tflite file, e.g. from `aign assets pull`")
-        try:
-            self._net = Interpreter(model_path=str(path), num_threads=threads)
-            self._net.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"{path} is not a net that LiteRT can run ({str(error).splitlines()[0]})") from error
-        self._input: int = self._net.get_input_details()[0]["index"]
-        self._outputs: list[int] = [out["index"] for out in self._net.get_output_details()]
-
-    def __call__(self, image: Float32[np.ndarray, "s s 3"]) -> list[Any]:
-        self._net.set_tensor(self._input, image[None])
-        self._net.invoke()
-        return [self._net.get_tensor(out) for out in self._outputs]
 
 
 @functools.cache
@@ -164,19 +139,6 @@ def load_nets(detector: Path, landmark: Path, threads: int) -> Nets:
     return Nets(detector, landmark, threads)
 
 
-def _warp(
-    frame: UInt8[np.ndarray, "h w 3"], to_image: Float[np.ndarray, "2 3"], side_px: int
-) -> UInt8[np.ndarray, "s s 3"]:
-    """Cut a square; black outside the frame."""
-    return np.asarray(
-        cv2.warpAffine(frame, to_image, (side_px, side_px), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), np.uint8
-    )
-
-
-def _sigmoid(x: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -50, 50))))
-
-
 def _anchors() -> Float[np.ndarray, "2254 2"]:
     """Centres (x, y) in 0..1: grids of stride 8, 16 and 32 px with 2, 2 and 6 anchors a cell, row by row."""
     grids = []
@@ -186,31 +148,6 @@ def _anchors() -> Float[np.ndarray, "2254 2"]:
         grids.append(np.repeat(np.stack((x, y), axis=-1).reshape(-1, 2), copies, axis=0) + 0.5)
         grids[-1] /= n
     return np.concatenate(grids)
-
-
-def _people(
-    boxes: Float[np.ndarray, "n 12"], logits: Float[np.ndarray, " n"], anchors: Float[np.ndarray, "n 2"]
-) -> list[Float64[np.ndarray, " 12"]]:
-    """Weighted non-maximum suppression: x, y, w, h, then 4 keypoints of each person, in 0..1, the surest first."""
-    scores = _sigmoid(logits.astype(np.float64))
-    likely = scores >= _MIN_SCORE
-    scores = scores[likely]
-    found = boxes[likely].astype(np.float64)
-    centres = anchors[likely]
-    found[:, :2] += centres
-    found[:, 4:] += np.tile(centres, 4)
-    low, high = found[:, :2] - found[:, 2:4] / 2, found[:, :2] + found[:, 2:4] / 2
-    area = (high - low).prod(1)
-    left = np.ones(len(scores), bool)
-    people = []
-    while left.any():
-        top = int(np.where(left, scores, -1.0).argmax())
-        overlap = np.clip(np.minimum(high, high[top]) - np.maximum(low, low[top]), 0, None).prod(1)
-        same = left & (overlap / np.maximum(area + area[top] - overlap, 1e-12) >= _MIN_IOU)
-        same[top] = True
-        people.append(np.asarray((found[same] * scores[same, None]).sum(0) / scores[same].sum()))
-        left &= ~same
-    return people
 
 
 def _refine(points: Float[np.ndarray, "39 2"], heatmaps: Float[np.ndarray, "s s 39"]) -> Float[np.ndarray, "39 2"]:
@@ -226,7 +163,7 @@ def _refine(points: Float[np.ndarray, "39 2"], heatmaps: Float[np.ndarray, "s s 
     for j, (x, y) in enumerate(np.floor(points * side).astype(int)):
         rows = slice(max(y - reach, 0), max(y + reach + 1, 0))
         cols = slice(max(x - reach, 0), max(x + reach + 1, 0))
-        near = _sigmoid(heatmaps[rows, cols, j].astype(np.float64))
+        near = sigmoid(heatmaps[rows, cols, j].astype(np.float64))
         if near.size == 0 or near.max() < 0.5:
             continue
         ys, xs = np.arange(near.shape[0])[:, None], np.arange(near.shape[1])

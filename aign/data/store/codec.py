@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aign.data.schema import KEY_TYPES, TABLES, Column, finite
+from aign.data.schema import KEY_TYPES, TABLES, Column
 from aign.data.store.records import RowGroup
 from aign.framework.errors import UserError
 
@@ -227,7 +227,7 @@ def check_block(table: str, block: Block) -> None:
         column = TABLES[table].columns[name]
         judged = column.checks if column.valid_by is None or column.valid_by in block.arrays else ()
         valid = block.arrays.get(column.valid_by) if column.valid_by is not None else None
-        for check in ((finite,) if column.dtype == "float32" else ()) + judged:
+        for check in column.number_checks + judged:
             problem = check(values, valid)
             if problem is not None:
                 index, what = problem

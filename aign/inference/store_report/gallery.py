@@ -1,5 +1,6 @@
 """Random and worst clips as strips of pictures with everything that is stored about them drawn over."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,10 @@ def _decoded(
     return found
 
 
+def _is_told(value: float) -> bool:
+    return math.isfinite(value) and value != -1
+
+
 def _face(
     reader: ClipReader, clip: ClipRef, arrays: Mapping[str, Any], tile_bytes: int
 ) -> tuple[list[Tile], list[str]]:
@@ -218,7 +223,9 @@ def _face(
     (jpeg,) = _jpegs(reader, clip, ("faces", arrays["face_jpeg"]), [0], size, tile_bytes)
     tile = Tile(frame=clip.key.frame_start, width=size[0], height=size[1], jpeg=jpeg, svg=svg)
     names = str(arrays["attribute_names"][0]).split()
-    has = [name.replace("_", " ") for name, value in zip(names, arrays["attributes"], strict=False) if value > 0]
+    told = zip(names, arrays["attributes"].tolist(), strict=False)
+    # +1 and -1 are yes and no; others are numbers, and what is not finite is not known.
+    has = [name.replace("_", " ") if value == 1 else f"{name} {value:.3g}" for name, value in told if _is_told(value)]
     notes = [", ".join(has) or "no attribute", f"partition {arrays['partition'][0]}"]
     if arrays["identity"][0] >= 0:
         notes.append(f"identity {arrays['identity'][0]}")

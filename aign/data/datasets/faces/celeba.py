@@ -94,7 +94,7 @@ class CelebaPart:
             Face(
                 file=name,
                 number=int(Path(name).stem),
-                attributes=attributes[i],
+                attributes=attributes[i].astype(np.float32),
                 landmarks_px=None if marks is None else marks[i].reshape(5, 2).astype(np.float64),
                 identity=-1 if identities is None else identities[i],
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
 from aign.data.datasets.job import PRODUCER, Made, stage
 from aign.data.datasets.raw_files import sizes_sha256, some
@@ -36,14 +36,14 @@ class Face:
     Attributes:
         file: the picture, relative to its folder.
         number: its place in the data set.
-        attributes: +1 or -1 each.
+        attributes: +1 or -1, or a number; NaN: unknown.
         landmarks_px: FACE5 in the picture's own pixels; None: unknown.
         identity: whose face; -1: unknown.
     """
 
     file: str
     number: int
-    attributes: Int[np.ndarray, " k"]
+    attributes: Float[np.ndarray, " k"]
     landmarks_px: Float[np.ndarray, "5 2"] | None
     identity: int
 
@@ -89,7 +89,7 @@ def face_provenance(source_hashes: tuple[str, ...], layout: str, licence: str) -
     """Provenance of a job of faces."""
     return Provenance(
         source_hashes=source_hashes,
-        stages=(stage("faces", "1", layout=layout, recoded_quality=JPEG_QUALITY),),
+        stages=(stage("faces", "2", layout=layout, recoded_quality=JPEG_QUALITY),),
         skeleton=FACE5.name,
         num_joints=len(FACE5),
         licence=licence,
@@ -207,7 +207,7 @@ def _labels(
         "face_size_px": np.array(size_px, np.int32),
         "landmarks_px": np.zeros((5, 2), np.float32) if marks_px is None else marks_px.astype(np.float32),
         "landmarks_valid": marks_px is not None,
-        "attributes": face.attributes.astype(np.int32),
+        "attributes": face.attributes.astype(np.float32),
         "attribute_names": " ".join(part.attribute_names),
         "identity": face.identity,
         "partition": part.partition,
