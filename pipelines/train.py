@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def parse(argv: Sequence[str]) -> Parsed[Arguments]:
 
 def _from_trial(argv: Sequence[str]) -> str:
     """Read before the others, because it says what their defaults are; whether it is well formed is for tyro to say."""
-    for flag, after in zip(argv, (*argv[1:], ""), strict=True):
+    for flag, after in pairwise((*argv, "")):
         key, is_joined, value = flag.partition("=")
         if key.replace("_", "-") == "--from-trial":
             return value if is_joined else after
