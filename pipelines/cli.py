@@ -14,6 +14,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "preprocess": ("pipelines.preprocess", "bring videos, motion or a published data set into a store"),
     "data": ("pipelines.data", "look into a store (doctor), or render synthetic data sets as files"),
     "train": ("pipelines.train", "train a recipe on a store"),
+    "tune": ("pipelines.tune", "search for a recipe's weights and learning rates, on all processors"),
     "evaluate": ("pipelines.evaluate", "measure a model on a store under a named protocol"),
     "reproduce": ("pipelines.reproduce", "rebuild a table of the paper: train its rows, measure, draw"),
     "register": ("pipelines.register", "register a finished run in MLflow, behind its gates"),

@@ -5,9 +5,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -15,21 +16,18 @@ from torch import nn
 
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
-from aign.framework.errors import UserError
 from aign.inference.figure import training_curves
 from aign.inference.package import ModelCard, blank, save_package
-from aign.recipes import RECIPES
-from aign.recipes import recipe as recipe_named
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
 from aign.training.gradients import dead_warning
 from infra.storage import absolute
-from pipelines.arguments import parse_over
-from pipelines.evaluate import package_folder
 from pipelines.ray_train import Job, train
+from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
+from pipelines.tune_folder import find_trial
 
 
 def commit() -> str:
@@ -115,9 +113,7 @@ def _write(folder: Path, recipe: Recipe, sources: Sources, model: nn.Module, rep
     publish(folder / "table.md", table.markdown)
     publish(folder / "table.html", table.html)
     publish(folder / "report.json", report.to_json())
-    # How hard each term pulls is for whoever tunes weights, and in the tracking; here it would double the panels.
-    rows = [{k: v for k, v in row.items() if not k.startswith("gradient/")} for row in logged(folder)]
-    training_curves(folder / "curves.png", {recipe.name: rows})
+    training_curves(folder / "curves.png", {recipe.name: logged(folder)})
 
 
 def logged(folder: Path) -> list[dict[str, float]]:
@@ -131,7 +127,9 @@ class Arguments:
 
     Attributes:
         store: folder or fsspec URL of the store.
-        name: of the run; the same name goes on where it was. Nothing: the recipe's.
+        from_trial: train with the numbers of a trial of `aign tune` and all steps of the recipe: the search's folder
+            (its best trial), a trial's folder, or its number in tune/RECIPE. Flags beside it win.
+        name: of the run; the same name goes on where it was. Nothing: the recipe's, and the trial's.
         runs: folder of the runs.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
         workers: Ray Train workers; 0: this process, without Ray.
@@ -139,6 +137,7 @@ class Arguments:
     """
 
     store: str
+    from_trial: str = ""
     name: str = ""
     runs: Path = Path("runs")
     mlflow: Path = Path("mlflow")
@@ -146,56 +145,31 @@ class Arguments:
     address: str | None = None
 
 
-def _flags(kind: type[Any]) -> tuple[type[Any], type[Any]]:
-    """A kind of recipe as flags (its own name is none, for --name is the run's), and the arguments that hold it."""
-    unnamed = make_dataclass(
-        f"_{kind.__name__}", [("name", tyro.conf.Suppress[str])], bases=(kind,), frozen=True, kw_only=True
+def parse(argv: Sequence[str]) -> Parsed[Arguments]:
+    """RECIPE and its flags; what a trial found stands in for the recipe's own numbers."""
+    recipe, place, name = named("train", argv), _from_trial(argv[1:]), ""
+    if place:
+        found = find_trial(place, recipe.name)
+        recipe, name = found.recipe, f"{recipe.name}-{found.label}"
+    missing: Any = tyro.MISSING
+    return parse_recipe(
+        Arguments(store=missing, from_trial=place, name=name), recipe, f"aign train {recipe.name}", argv[1:]
     )
-    recipe: Any = Annotated[unnamed, tyro.conf.arg(name="")]
-    both = make_dataclass(
-        f"{kind.__name__}Arguments", [("recipe", recipe)], bases=(Arguments,), frozen=True, kw_only=True
-    )
-    unnamed.__doc__, both.__doc__ = kind.__doc__, Arguments.__doc__
-    return unnamed, both
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parsed:
-    """Arguments, and the recipe that they tell of."""
-
-    args: Arguments
-    recipe: Recipe
-
-
-def parse(argv: Sequence[str]) -> Parsed:
-    """RECIPE and its flags."""
-    known = f"recipes: {', '.join(RECIPES)}"
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"usage: aign train RECIPE --store URL ...   (aign train RECIPE --help tells its flags)\n\n{known}")
-        raise SystemExit(0)
-    if not argv or argv[0].startswith("-"):
-        raise UserError(f"name a recipe first: aign train RECIPE --store URL; {known}")
-    named = recipe_named(argv[0])
-    unnamed, both = _flags(type(named))
-    args: Any = parse_over(both(store=tyro.MISSING, recipe=unnamed(**vars(named))), f"aign train {argv[0]}", argv[1:])
-    return Parsed(args=args, recipe=type(named)(**vars(args.recipe)))
-
-
-def chosen(parsed: Parsed) -> Recipe:
-    """The recipe, with the places that it names where every worker finds them."""
-    mlflow = parsed.args.mlflow
-
-    def model(name: str) -> str:
-        return str(package_folder(name, mlflow).absolute())
-
-    located: Recipe = task_of(parsed.recipe).located(parsed.recipe, absolute, model)
-    return located
+def _from_trial(argv: Sequence[str]) -> str:
+    """Read before the others, because it says what their defaults are; whether it is well formed is for tyro to say."""
+    for flag, after in pairwise((*argv, "")):
+        key, is_joined, value = flag.partition("=")
+        if key.replace("_", "-") == "--from-trial":
+            return value if is_joined else after
+    return ""
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     parsed = parse(argv)
-    args, recipe = parsed.args, chosen(parsed)
+    args, recipe = parsed.args, chosen(parsed.recipe, parsed.args.mlflow)
     folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
     run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
     console = Console()

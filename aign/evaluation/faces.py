@@ -106,11 +106,16 @@ def _identity_values(after: Reading, view: FaceView) -> Values:
     return {n: 1 - (e.astype(np.float64) * truth.embedding).sum(1) for n, e in pairs.items() if e is not None}
 
 
+def can_tell(judge: Judge, target: Bias) -> bool:
+    """Whether the judge knows what the bias is of."""
+    if target.none or (target.attribute == IDENTITY and int(target.value) not in judge.identities):
+        return False
+    return target.attribute == IDENTITY or target.attribute in judge.names
+
+
 def has_target(judge: Judge, reading: Reading, target: Bias) -> Bool[np.ndarray, " n"] | None:
     """Which pictures the judge says have the target; None: it cannot tell."""
-    if target.none or (target.attribute == IDENTITY and int(target.value) not in judge.identities):
-        return None
-    if target.attribute != IDENTITY and target.attribute not in judge.names:
+    if not can_tell(judge, target):
         return None
     return satisfied(target, reading.values, judge.names, nearest_identity(judge, reading))
 

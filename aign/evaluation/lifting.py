@@ -15,7 +15,7 @@ from aign.data.store.reader import Clips
 from aign.evaluation.protocol import resolve
 from aign.evaluation.report import Provenance, Report, evaluate
 from aign.evaluation.rows import Rows
-from aign.geometry.camera import Pinhole
+from aign.geometry.camera import Pinhole, project
 from aign.geometry.skeleton import skeleton
 from aign.tasks.lifting import lift
 from aign.tasks.lifting.feed import KEYPOINT_COLUMNS, LABEL_COLUMNS, labels_h36m17, to_h36m17
@@ -109,6 +109,15 @@ def measure(method: Method, view: View, protocol: str, provenance: Provenance) -
     """
     joints = method(view.frames)
     return evaluate(joints, view.joints_cam_m, view.valid, view.rows, resolve(protocol), provenance)
+
+
+def reprojection_px(joints_cam_m: Float[Tensor, "n 17 3"], frames: Frames) -> float:
+    """Mean distance of the projected joints from the keypoints that are seen, in pixels.
+
+    It is of the picture and not of the pose: a body that is flat in the picture has none. Nothing may be chosen by it.
+    """
+    seen = frames.conf > 0
+    return float((project(joints_cam_m, frames.camera) - frames.kp2d_px).norm(dim=-1)[seen].mean())
 
 
 def metrics(report: Report) -> dict[str, float]:

@@ -93,7 +93,9 @@ def side_by_side(
 
 
 def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float | int]]]) -> None:
-    """Write a png of small multiples: one panel a metric, one line a method, over steps. Gradients are left out.
+    """Write a png of small multiples: one panel a metric, one line a method, over steps.
+
+    How hard each term pulls, and whither, is for whoever tunes weights; here it would double the panels.
 
     Args:
         path: of the new .png.
@@ -105,7 +107,7 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float
     if any("step" not in row for rows in curves.values() for row in rows):
         raise UserError('got a row of metrics without "step"; allowed: rows that say when they were measured')
     seen = dict.fromkeys(key for rows in curves.values() for row in rows for key in row if key != "step")
-    drawn = [name for name in seen if not name.startswith("gradient/")]
+    drawn = [name for name in seen if not name.startswith(("gradient/", "cosine/"))]
     names = sorted(drawn, key=lambda name: "/" not in name)  # losses, then what the runs are judged by
     if not names:
         raise UserError(f"got no metric of {list(curves) or 'any method'} to draw; allowed: at least one")

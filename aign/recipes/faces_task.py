@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from aign.data.store import Selection, Store
+from aign.evaluation.faces import FAITHFUL, can_tell
 from aign.evaluation.faces_protocol import resolve_faces
 from aign.evaluation.faces_report import FaceReport
 from aign.evaluation.faces_table import face_table
@@ -17,6 +18,8 @@ from aign.evaluation.faces_view import FaceView, read_faces
 from aign.evaluation.mocap_table import render_csv, render_html, render_markdown
 from aign.evaluation.mocap_terminal import render_terminal
 from aign.evaluation.report import Provenance
+from aign.evaluation.trials import Goal, Metric
+from aign.framework.errors import UserError
 from aign.inference.package import ModelCard, Network, load_card
 from aign.recipes.faces import (
     INPAINTING_PROTOCOL,
@@ -61,6 +64,23 @@ def _label(recipe: FaceRecipe) -> str:
 
 def _located(recipe: R, _: Callable[[str], str], model: Callable[[str], str]) -> R:
     return replace(recipe, start=model(recipe.start) if recipe.start else "")
+
+
+def _goal(recipe: FaceRecipe, store: Store) -> Goal:
+    """What the bias asks for, against faithfulness; without one, how real the pictures are.
+
+    Never faithfulness alone: whoever chooses by it chooses weights of 0 for the critic.
+    """
+    faithful, target, judge = Metric(name=f"val/{FAITHFUL}", higher=True), parse_bias(recipe.bias), judge_of(store)
+    if target.none:
+        return Goal(metric=Metric(name="val/kid"), traded=(faithful,))
+    if not can_tell(judge, target):
+        raise UserError(
+            f"got bias {recipe.bias}, which the judge of {store.url} cannot tell, so there is nothing to choose by; it "
+            f"tells {', '.join(judge.names)}"
+        )
+    metric = Metric(name=f"val/{resolve_faces(recipe.protocol).headline}", higher=True)
+    return Goal(metric=metric, traded=(faithful, Metric(name="val/drift_sd")))
 
 
 def _sources(recipe: FaceRecipe, store: Store) -> Sources:
@@ -165,6 +185,8 @@ def _draw(reports: Sequence[FaceReport], _: object) -> Drawn:
 
 _SHARED: Mapping[str, Any] = {
     "body": "",
+    "critics": ("critic",),
+    "goal": _goal,
     "label": _label,
     "sources": _sources,
     "located": _located,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aign.data.loader import ClipLoader, LoaderConfig
 from aign.data.store import Selection, Store, check_disjoint
-from aign.evaluation.lifting import lifter_method, load_view, measure, metrics
+from aign.evaluation.lifting import lifter_method, load_view, measure, metrics, reprojection_px
 from aign.evaluation.report import Provenance
 from aign.framework.aign import Aign
 from aign.framework.errors import UserError
@@ -203,8 +203,10 @@ def prepare(recipe: LiftingRecipe, store: Store, hooks: Hooks) -> Training:
     def validate(lifter: nn.Module) -> dict[str, float]:
         assert view is not None, "only rank 0 validates"
         provenance = Provenance(method=recipe.name, data="validation", store_hash=store.hash)
-        report = measure(lifter_method(lifter, hooks.device), view, VALIDATION_PROTOCOL, provenance)
-        return {f"val/{name}": value for name, value in metrics(report).items()}
+        joints = lifter_method(lifter, hooks.device)(view.frames)
+        report = measure(lambda _: joints, view, VALIDATION_PROTOCOL, provenance)
+        numbers = {**metrics(report), "reprojection_px": reprojection_px(joints, view.frames)}
+        return {f"val/{name}": value for name, value in numbers.items()}
 
     return Training(aign=aign, feed=feed, validate=validate)
 

@@ -15,12 +15,13 @@ from aign.evaluation.protocol import SLIDE_PROTOCOLS, resolve
 from aign.evaluation.published import CANDIDATES, SLIDE, Keypoints, PublishedTable, keypoints_of
 from aign.evaluation.report import Report
 from aign.evaluation.tables import error_table, render_csv, render_html, render_markdown, render_rich, slide_table
+from aign.evaluation.trials import Goal, Metric
 from aign.framework.errors import UserError
 from aign.inference.package import ModelCard, Network
 from aign.inference.predictor import sees_person
 from aign.recipes.lifting import VALIDATION_PROTOCOL, LiftingRecipe, check_roles, load_memory, prepare
 from aign.recipes.task import Drawn, Headline, KeypointChoice, Sources, Task
-from aign.tasks.lifting import LifterConfig
+from aign.tasks.lifting import CRITICS, LifterConfig
 
 EXAMPLE_FRAMES = 4
 
@@ -31,6 +32,11 @@ def _network(recipe: LiftingRecipe) -> LifterConfig:
 
 def _label(recipe: LiftingRecipe) -> str:
     return f"regime {recipe.roles.regime}; "
+
+
+def _goal(_: LiftingRecipe, __: Store) -> Goal:
+    metric = Metric(name=f"val/{METRIC_NAMES[resolve(VALIDATION_PROTOCOL).headline]}")
+    return Goal(metric=metric, traded=(Metric(name="val/reprojection_px"), Metric(name="val/flip_rate")))
 
 
 def _sources(recipe: LiftingRecipe, store: Store) -> Sources:
@@ -118,6 +124,8 @@ LIFTING = Task(
     recipe=LiftingRecipe,
     protocol=VALIDATION_PROTOCOL,
     body="",
+    critics=CRITICS,
+    goal=_goal,
     label=_label,
     network=_network,
     sources=_sources,

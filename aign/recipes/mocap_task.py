@@ -13,13 +13,14 @@ from aign.body.assets import DEFAULT_BODY
 from aign.data.store import Selection, Store
 from aign.evaluation.baselines.body_fit import direct, staged
 from aign.evaluation.body_view import BodyMethod, BodyView, encoder_method, estimate, load_body_view, measure_view
-from aign.evaluation.mocap import image_values
+from aign.evaluation.mocap import image_values, value_name
 from aign.evaluation.mocap_report import MocapReport, summarise
 from aign.evaluation.mocap_table import mocap_table, render_csv, render_html, render_markdown
 from aign.evaluation.mocap_terminal import render_terminal
 from aign.evaluation.protocol import PROTOCOLS, resolve
 from aign.evaluation.published import NIPS17_MESH, PublishedMesh
 from aign.evaluation.report import Provenance
+from aign.evaluation.trials import Goal, Metric
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import SMPL24, skeleton
 from aign.inference.body_predictor import clip_arrays
@@ -28,6 +29,7 @@ from aign.inference.predictor import sees_person
 from aign.recipes.mocap import PROTOCOL, MocapRecipe, Shares, check_batches, load_bodies, parts, prepare
 from aign.recipes.mocap_memory import embedded_bodies
 from aign.recipes.task import Drawn, Headline, KeypointChoice, Sources, Task
+from aign.tasks.motion_capture import CRITICS
 from aign.tasks.motion_capture.clips import read_clips
 from aign.tasks.motion_capture.feed import EVIDENCE_COLUMNS, PICTURE_COLUMNS
 from aign.tasks.motion_capture.memory import BodyMemory, remember
@@ -46,6 +48,17 @@ def _network(recipe: MocapRecipe) -> EncoderConfig:
 
 def _label(recipe: MocapRecipe) -> str:
     return f"actions {', '.join(recipe.shares.actions)}; " if recipe.shares.actions else ""
+
+
+def _goal(recipe: MocapRecipe, store: Store) -> Goal:
+    if "body" not in store.manifest.tables:
+        raise UserError(
+            f"nobody knows the bodies of {store.url}, so there is nothing to choose by: whoever chooses by "
+            "reprojection chooses weights of 0 for the critics; allowed: a store with a body table"
+        )
+    protocol = resolve(recipe.protocol)
+    metric = Metric(name=f"val/{value_name(protocol.headline, protocol)}")
+    return Goal(metric=metric, traded=(Metric(name="val/reprojection_px"), Metric(name="val/flip_rate")))
 
 
 def _sources(recipe: MocapRecipe, store: Store) -> Sources:
@@ -160,6 +173,8 @@ MOTION_CAPTURE = Task(
     recipe=MocapRecipe,
     protocol=PROTOCOL,
     body=DEFAULT_BODY.stem,
+    critics=CRITICS,
+    goal=_goal,
     label=_label,
     network=_network,
     sources=_sources,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
+from aign.evaluation.trials import Goal
 from aign.inference.package import ModelCard, Network
 from aign.training import Hooks
 
@@ -59,6 +60,8 @@ class Task:
         recipe: type of its recipes.
         protocol: that its models are measured under where nothing else is said.
         body: name of the body model whose numbers its models tell; "": none.
+        critics: the weights that are critics'.
+        goal: (recipe, store) -> the validation metrics that choices are made by; raises UserError where there are none.
         label: (recipe) -> what to say first of the data of its report; "": nothing.
         network: (recipe) -> description of the generator.
         sources: (recipe, store) -> what a run is made of; raises UserError where roles overlap or are empty.
@@ -86,6 +89,8 @@ class Task:
     recipe: type[Any]
     protocol: str
     body: str
+    critics: tuple[str, ...]
+    goal: Callable[[Any, Store], Goal]
     label: Callable[[Any], str]
     network: Callable[[Any], Network]
     sources: Callable[[Any, Store], Sources]

@@ -10,6 +10,8 @@ from aign.registry.tracking import Tracking
 
 METRICS_PER_BATCH = 500
 FLUSH_SECONDS = 5.0
+UNTRACKED = "cosine/"
+"""Metrics that stay in metrics.jsonl: one for each two terms would bury the others, under names no server takes."""
 
 
 @dataclass
@@ -38,11 +40,16 @@ class RunLog:
         self._sent_at = time.monotonic()
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of a step; a metric at or before its own last step is already there and is dropped."""
+        """Take the metrics of a step; a metric at or before its own last step is already there and is dropped.
+
+        Cosines of gradients stay out.
+        """
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         for name, value in metrics.items():
+            if name.startswith(UNTRACKED):
+                continue
             if step > self._last.get(name, -1):
                 self._last[name] = step
                 self._waiting.append(Metric(name, float(value), now, step))

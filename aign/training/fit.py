@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aign.data.progress import progress
 from aign.framework.aign import Aign
 from aign.framework.errors import UserError
-from aign.training.gradients import dead_terms, louder, shares, term_gradients
+from aign.training.gradients import cosines, dead_terms, louder, shares, squares, term_products
 from aign.training.hooks import Hooks
 from aign.training.state import Feed, TrainState, averaged
 
@@ -91,7 +91,7 @@ def train_step(
     critics' go through the wrapped ones. No network is updated before every loss and gradient is known to be finite.
 
     Returns:
-        The mean losses, detached; and of a step that is watched the `term_gradients`, which change nothing.
+        The mean losses, detached; and of a step that is watched the `term_products`, which change nothing.
     """
     aign = state.aign
     playing = ("encode", *aign.playing)
@@ -100,7 +100,7 @@ def train_step(
     z = wrapped.encode(batch)
     _freeze(state, True)
     losses = aign.generator_losses(batch, z)
-    pulls = term_gradients(aign, losses, z) if watched else {}
+    pulls = term_products(aign, losses, z) if watched else {}
     aign.total(losses).backward()  # type: ignore[no-untyped-call]
     _freeze(state, False)
     critic_losses = wrapped.critic_losses(batch, z)
@@ -134,9 +134,10 @@ def _mean_over_ranks(values: Mapping[str, Tensor], world: int) -> dict[str, Tens
 
 
 def _logged(losses: Mapping[str, Tensor], pulls: Mapping[str, Tensor]) -> dict[str, float]:
-    """Losses, and the root mean square over the samples of each term's weighted gradient at the outputs."""
-    gradients = {f"gradient/{name}": float(squares.sum().sqrt()) for name, squares in pulls.items()}
-    return {f"loss/{name}": float(value) for name, value in losses.items()} | gradients
+    """Losses, the root mean square over the samples of each term's weighted gradient at the outputs, their cosines."""
+    gradients = {f"gradient/{name}": float(value.sum().sqrt()) for name, value in squares(pulls).items()}
+    directions = {f"cosine/{pair}": value for pair, value in cosines(pulls).items()}
+    return {f"loss/{name}": float(value) for name, value in losses.items()} | gradients | directions
 
 
 def _adam(net: nn.Module, lr: float, beta1: float) -> torch.optim.Adam:
@@ -195,7 +196,7 @@ def fit(
             state.step += 1
             if watched:
                 losses, pulls = (_mean_over_ranks(values, hooks.world) for values in (losses, pulls))
-                loudest = louder(loudest, shares(pulls))
+                loudest = louder(loudest, shares(squares(pulls)))
                 hooks.log(state.step, _logged(losses, pulls))
             seconds += time.perf_counter() - began
             if state.step % config.validate_every == 0 or state.step == config.steps:

@@ -6,6 +6,7 @@ its silhouettes so), a graph cut by mistake. What counts is how hard it pulls at
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -26,11 +27,12 @@ def _outputs(z: Any) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor) and value.requires_grad]
 
 
-def term_gradients(aign: Aign[Any, Any, Any], losses: Mapping[str, Tensor], z: Any) -> dict[str, Float64[Tensor, " f"]]:
-    """How hard each term and critic pulls at each tensor of z: mean over samples of |weight d(loss) / d(output)|^2.
+def term_products(aign: Aign[Any, Any, Any], losses: Mapping[str, Tensor], z: Any) -> dict[str, Float64[Tensor, "n f"]]:
+    """Inner products of the terms' and critics' gradients at each tensor of z: mean over samples of g_i . g_j.
 
-    Means of squares, so that the mean over the ranks is that of the whole batch. The networks are not passed
-    through and no `.grad` is touched; the graph is kept for the step's own backward pass.
+    With g_i = weight_i d(loss_i) / d(output) of a sample. Means of products, so that the mean over the ranks is that of
+    the whole batch. The networks are not passed through and no `.grad` is touched; the graph is kept for the step's
+    own backward pass.
 
     Args:
         aign: the problem, for its weights.
@@ -38,22 +40,48 @@ def term_gradients(aign: Aign[Any, Any, Any], losses: Mapping[str, Tensor], z: A
         z: the factors, a tensor or a dataclass with tensors; the first axis counts the samples.
 
     Returns:
-        By name, a value per tensor of z that needs a gradient (f of them), in float64: 1e-19 squared is no float32.
+        By name, its products with all n terms in their order, itself among them, for each of the f tensors of z that
+        need a gradient; in float64: 1e-19 squared is no float32.
     """
     outputs = _outputs(z)
-    found = {}
+    pulls: list[list[Tensor]] = []
     for name, loss in losses.items():
         reached: tuple[Tensor | None, ...] = (None,) * len(outputs)
         if loss.requires_grad and outputs:
             reached = torch.autograd.grad(loss.mean(), outputs, retain_graph=True, allow_unused=True)
-        norms = [
-            out.new_zeros((), dtype=torch.float64) if g is None else torch.linalg.vector_norm(g, dtype=torch.float64)
-            for g, out in zip(reached, outputs, strict=True)
-        ]
-        # A batch mean holds each sample's gradient divided by their number: times its square, and averaged.
-        squares = [len(out) * (aign.weights[name] * norm).square() for norm, out in zip(norms, outputs, strict=True)]
-        found[name] = torch.stack(squares) if squares else loss.new_zeros(0, dtype=torch.float64)
-    return found
+        found = [torch.zeros_like(out) if g is None else g for g, out in zip(reached, outputs, strict=True)]
+        pulls.append([aign.weights[name] * g.double().flatten() for g in found])
+    if not outputs:
+        return {name: loss.new_zeros(len(losses), 0, dtype=torch.float64) for name, loss in losses.items()}
+    # A batch mean holds each sample's gradient divided by their number: times its square, and averaged.
+    products = [
+        len(out) * (g := torch.stack(flat)) @ g.T for flat, out in zip(zip(*pulls, strict=True), outputs, strict=True)
+    ]
+    return dict(zip(losses, torch.stack(products, dim=-1), strict=True))
+
+
+def squares(products: Mapping[str, Float64[Tensor, "n f"]]) -> dict[str, Float64[Tensor, " f"]]:
+    """How hard each term pulls at each tensor of z: mean over samples of |g|^2."""
+    return {name: row[i] for i, (name, row) in enumerate(products.items())}
+
+
+def cosines(products: Mapping[str, Float64[Tensor, "n f"]]) -> dict[str, float]:
+    """Whether two terms pull the same way (1), apart (-1), or at different things (0), by "one|other".
+
+    Outputs have units of their own, so each counts in that of its largest gradient. A term without any gradient has
+    no direction and no cosine. The weights of the two change nothing.
+    """
+    table = torch.stack(list(products.values()))  # terms by terms by outputs
+    if not table.numel():
+        return {}
+    largest = torch.einsum("iif->if", table).amax(0).clamp_min(torch.finfo(torch.float64).tiny)
+    scaled = (table / largest).sum(-1)
+    norms = scaled.diagonal().sqrt()
+    return {
+        f"{one}|{other}": float(scaled[i, j] / (norms[i] * norms[j]))
+        for (i, one), (j, other) in combinations(enumerate(products), 2)
+        if norms[i] > 0 and norms[j] > 0
+    }
 
 
 def shares(squares: Mapping[str, Float64[Tensor, " f"]]) -> dict[str, float]:

@@ -10,7 +10,9 @@ import pytest
 
 from aign.data.schema import KEY_TYPES, TABLES, Column
 from aign.framework.errors import UserError
+from aign.recipes import recipe
 from pipelines.cli import VERBS
+from pipelines.tune_folder import Found
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "infra/README.md"])
@@ -120,6 +122,7 @@ def parse(verb: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> N
         real_subcommands({name: inert(call) for name, call in verbs.items()}, **kwargs)
         raise StoppedError
 
+    monkeypatch.setattr("pipelines.train.find_trial", lambda _, name: Found(recipe=recipe(name), label="trial003"))
     monkeypatch.setattr(tyro, "cli", cli)
     monkeypatch.setattr(tyro.extras, "subcommand_cli_from_dict", subcommands)
     try:

@@ -9,7 +9,8 @@ from aign.inference.serving import SERVICES, serve
 from aign.recipes import faces_task
 from aign.registry.tracking import open_tracking
 from pipelines.evaluate import Arguments, evaluated
-from pipelines.train import chosen, parse, run_recipe
+from pipelines.recipe_flags import chosen
+from pipelines.train import parse, run_recipe
 from tests.distributed import faces_ranks
 from tests.tasks.toy_faces import toy_judge, toy_store
 
@@ -35,7 +36,7 @@ def test_every_number_is_a_flag_and_the_bias_is_one():
     assert parsed.recipe.task.generator.low_px == 8
     surgery = parse(["inpainting", "--store", "x", "--task.mask.shape", "box", "--start", "somewhere"])
     assert surgery.recipe.task.mask.shape == "box"
-    assert chosen(surgery).start.endswith("somewhere")
+    assert chosen(surgery.recipe, surgery.args.mlflow).start.endswith("somewhere")
     with pytest.raises(UserError, match=r"--task\.generator\.low-px"):
         parse(["superresolution", "--store", "x", "--task.generator.lowpx", "8"])
 

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,11 @@ def test_every_step_is_logged_once_and_in_order(unbroken):
     assert [row["step"] for row in rows] == sorted(losses + validations)
     names = {"supervised", "reprojection", "symmetry", "pose", "camera", "critic/pose", "critic/camera"}
     pulls = {f"gradient/{n}" for n in names if not n.startswith("critic/")}
-    assert all(set(row) == {"step", *pulls, *(f"loss/{n}" for n in names)} for row in rows if "loss/pose" in row)
+    terms = ("supervised", "reprojection", "symmetry", "pose", "camera")
+    directions = {f"cosine/{one}|{other}" for one, other in combinations(terms, 2)}
+    want = {"step", *pulls, *directions, *(f"loss/{n}" for n in names)}
+    assert all(set(row) == want for row in rows if "loss/pose" in row)
+    assert all(-1.000001 <= row[name] <= 1.000001 for row in rows if "loss/pose" in row for name in directions)
 
 
 def test_the_checkpoint_holds_everything(unbroken):

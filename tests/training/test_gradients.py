@@ -11,7 +11,17 @@ from aign.framework.aign import Aign
 from aign.recipes.lifting import prepare
 from aign.training import LocalHooks, fit
 from aign.training.checkpoint import load_state
-from aign.training.gradients import DEAD, FAINT, dead_terms, dead_warning, louder, shares, term_gradients
+from aign.training.gradients import (
+    DEAD,
+    FAINT,
+    cosines,
+    dead_terms,
+    dead_warning,
+    louder,
+    shares,
+    squares,
+    term_products,
+)
 from tests.training.runs import DyingHooks, KilledError, small, train, weighted
 from tests.training.test_fit import assert_same, logged
 
@@ -46,9 +56,13 @@ TERMS = {
 WEIGHTS = {"both": 0.3, "shape": 2.0, "rows": 1.0, "last": 0.5}
 
 
-def measured(z, terms=TERMS, weights=WEIGHTS):
+def products(z, terms=TERMS, weights=WEIGHTS):
     aign = problem(terms, weights)
-    return term_gradients(aign, aign.generator_losses(None, z), z)
+    return term_products(aign, aign.generator_losses(None, z), z)
+
+
+def measured(z, terms=TERMS, weights=WEIGHTS):
+    return squares(products(z, terms, weights))
 
 
 @pytest.mark.parametrize("name", list(TERMS))
@@ -77,7 +91,7 @@ def test_the_mean_over_two_ranks_is_that_of_the_whole_batch():
         for part in (slice(0, 3), slice(3, 6))
     ]
     alike = {name: TERMS[name] for name in ("both", "shape", "rows")}
-    whole, *ranks = (measured(part, alike, {n: WEIGHTS[n] for n in alike}) for part in (z, *halves))
+    whole, *ranks = (products(part, alike, {n: WEIGHTS[n] for n in alike}) for part in (z, *halves))
     for name, value in whole.items():
         torch.testing.assert_close(sum(rank[name] for rank in ranks) / 2, value)
 
@@ -91,13 +105,55 @@ def test_a_tensor_is_factors_too_and_what_needs_no_gradient_does_not_count():
     assert shares(fixed) == {"a": 0.0}
 
 
+def test_products_are_those_of_the_gradients():
+    z = factors()
+    got = products(z)
+    sums = {name: WEIGHTS[name] * TERMS[name](None, z, None).mean() for name in TERMS}
+    for f, field in enumerate((z.pose, z.shape)):
+        pulls = {}
+        for name, loss in sums.items():
+            (g,) = torch.autograd.grad(loss, field, retain_graph=True, allow_unused=True)
+            pulls[name] = torch.zeros_like(field) if g is None else g
+        for name, row in got.items():
+            for other, value in zip(TERMS, row[:, f], strict=True):
+                want = 6 * (pulls[name].double() * pulls[other].double()).sum()
+                torch.testing.assert_close(value, want, rtol=1e-6, atol=1e-12)
+
+
+def test_cosines_tell_who_pulls_with_whom_whatever_the_weights():
+    terms = {
+        "up": lambda _, z, __: z.pose.sum(1),
+        "also_up": lambda _, z, __: 7 * z.pose.sum(1),
+        "down": lambda _, z, __: -z.pose.sum(1),
+        "across": lambda _, z, __: z.pose @ torch.tensor([1.0, -1.0, 0.0, 0.0]),
+        "elsewhere": lambda _, z, __: z.shape.sum(1),
+        "nowhere": lambda _, z, __: z.pose.detach().sum(1),
+    }
+    for weight in (1.0, 1e-4, AUTHORS):
+        got = cosines(products(factors(), terms, {**dict.fromkeys(terms, 1.0), "down": weight}))
+        assert got["up|also_up"] == pytest.approx(1)
+        assert (got["up|down"], got["also_up|down"]) == pytest.approx((-1, -1))
+        assert (got["up|across"], got["up|elsewhere"]) == pytest.approx((0, 0))
+        assert not any("nowhere" in pair for pair in got), "what has no gradient has no direction"
+        assert len(got) == 10
+    assert cosines(products(torch.ones(5, 3), {"a": lambda _, z, __: z.sum(1)}, {"a": 1.0})) == {}
+
+
+def test_an_output_of_small_gradients_counts_as_much_as_one_of_large_ones():
+    terms = {
+        "one": lambda _, z, __: 1e6 * z.pose.sum(1) + 1e-3 * z.shape.sum(1),
+        "other": lambda _, z, __: 1e6 * z.pose.sum(1) - 1e-3 * z.shape.sum(1),
+    }
+    assert cosines(products(factors(), terms, dict.fromkeys(terms, 1.0))) == {"one|other": pytest.approx(0, abs=1e-6)}
+
+
 def test_nothing_is_left_behind_and_the_graph_is_still_there():
     z = factors()
     leaf = torch.zeros(6, 4, requires_grad=True)
     z = dataclasses.replace(z, pose=z.pose + leaf)
     aign = problem(TERMS, WEIGHTS)
     losses = aign.generator_losses(None, z)
-    term_gradients(aign, losses, z)
+    term_products(aign, losses, z)
     assert leaf.grad is None
     aign.total(losses).backward()
     again = dataclasses.replace(factors(), pose=factors().pose + (other := torch.zeros(6, 4, requires_grad=True)))

@@ -49,6 +49,7 @@ GameName: TypeAlias = Literal["least-squares", "non-saturating"]
 MIN_STD_M = 0.01
 """Spread of a bone's length, at least: a memory of one body has none."""
 View: TypeAlias = Callable[[PoseFactors, Observation], Tensor]
+CRITICS = ("pose", "camera", "chain", "joints", "picture")
 GAMES: dict[GameName, Game] = {"least-squares": LeastSquares(), "non-saturating": NonSaturating()}
 
 
