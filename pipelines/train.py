@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
@@ -27,16 +26,10 @@ from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_t
 from aign.training.gradients import dead_warning
 from infra.storage import absolute
 from pipelines.arguments import parse_over
+from pipelines.commit import commit
 from pipelines.evaluate import package_folder
 from pipelines.ray_train import Job, train
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
-
-
-def commit() -> str:
-    """The commit of the code, "" outside a checkout."""
-    where = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def run_recipe(
