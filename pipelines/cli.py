@@ -22,9 +22,13 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "adapt": ("pipelines.adapt", "adapt a motion-capture model to clips that nobody labelled"),
     "capture": ("pipelines.capture", "run a registered model on a video"),
     "translate": ("pipelines.translate", "run a registered model of faces on photographs"),
+    "submit": ("pipelines.submit", "run any of these as a job on a running cluster: aign submit -- VERB ..."),
+    "jobs": ("pipelines.jobs", "list, show, follow or stop submitted jobs"),
     "export": ("pipelines.export", "write a model as one file for other programs (ONNX)"),
 }
 """Verb -> the module whose main(argv) it is, and one line of help."""
+CLIENT_VERSION = "AIGN_CLIENT_VERSION"
+"""Set in a submitted job: the version of aign that submitted it."""
 
 
 def usage() -> str:
@@ -63,6 +67,7 @@ def _run(verb: str, args: Sequence[str]) -> int:
         from aign.framework.errors import UserError
 
         try:
+            _check_installed()
             importlib.import_module(VERBS[verb][0]).main(args)
         except (UserError, OSError) as error:  # OSError: no permission, no space, no cluster at an address
             print(f"aign {verb}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -72,3 +77,25 @@ def _run(verb: str, args: Sequence[str]) -> int:
         print(f"{line}aign {verb}: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_installed() -> None:
+    """A submitted job runs its client's code with the cluster's packages, which must be those the client was made for.
+
+    Raises:
+        UserError: another version of aign is installed here than submitted this job.
+    """
+    if not (client := os.environ.get(CLIENT_VERSION)):
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    from aign.framework.errors import UserError
+
+    try:
+        installed = version("aign")
+    except PackageNotFoundError:
+        return  # it runs from a checkout, which is the client's own
+    if installed != client:
+        raise UserError(
+            f"this cluster has aign {installed} installed, the job was submitted by aign {client}; they must be equal"
+        )

@@ -31,12 +31,13 @@ from aign.registry.models import Registered
 from aign.registry.tracking import Tracking, open_tracking
 from infra.cluster import cluster
 from pipelines.arguments import parse
+from pipelines.commit import commit
 from pipelines.evaluate import Arguments as EvaluateArguments
 from pipelines.evaluate import evaluate_all
 from pipelines.preprocess import preprocess, tell
 from pipelines.register import register
 from pipelines.run_folder import Run
-from pipelines.train import commit, logged, run_recipe
+from pipelines.train import logged, run_recipe
 
 RECIPES = ("lifting-demo-forward", "lifting-demo-interpreter", "lifting-demo")
 LABELS = {

@@ -17,11 +17,11 @@ from aign.recipes.lifting_tables import Group, Row, rows
 from aign.registry.tracking import RunFacts, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
 from pipelines.arguments import parse
+from pipelines.commit import commit
 from pipelines.preprocess import preprocess, tell
 from pipelines.reproduce_checks import check_counts, check_out, choose
 from pipelines.reproduce_report import OUTPUTS, Reproduced, print_tables, write_all
 from pipelines.reproduce_runs import Place, measure_all, say
-from pipelines.train import commit
 
 Table: TypeAlias = Literal["table1", "table2"]
 

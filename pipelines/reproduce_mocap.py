@@ -15,6 +15,7 @@ from aign.recipes.mocap_tables import OURS, Domains, Group, rows, supervised, ta
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
 from pipelines.arguments import parse
+from pipelines.commit import commit
 from pipelines.preprocess import preprocess, tell
 from pipelines.register import register
 from pipelines.reproduce_checks import check_counts, check_out, choose
@@ -22,7 +23,6 @@ from pipelines.reproduce_mocap_report import OUTPUTS, Captured, draw_terminal, w
 from pipelines.reproduce_mocap_runs import Bench, measure_all, package
 from pipelines.reproduce_runs import Place
 from pipelines.run_folder import Run
-from pipelines.train import commit
 
 SOURCE_ACTIONS = (
     *("walk_forward", "kick", "punch", "roll", "turn_right", "crawl", "getup_faceup", "dance_a", "run", "spin"),

@@ -23,9 +23,9 @@ from aign.inference.reproduce_figures import table_figure
 from aign.recipes.mocap import parts
 from aign.recipes.mocap_tables import OURS, SUPERVISED, Group, target_shares
 from aign.recipes.mocap_task import MOTION_CAPTURE, WITHOUT_TRUTH
+from pipelines.commit import commit
 from pipelines.reproduce_mocap_runs import Bench, MeasuredRow, package
 from pipelines.run_folder import publish
-from pipelines.train import commit
 
 OUTPUTS = ("table.md", "table.csv", "table.html", "figure.png", "bodies.png", "index.html")
 """Files in OUT; also artifacts of the table's run in MLflow. Those that need what was not measured are left out."""

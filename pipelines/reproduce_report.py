@@ -19,9 +19,9 @@ from aign.inference.report import DemoReport, Entry, Picture, write_report
 from aign.inference.reproduce_figures import Curve, Point, table_figure
 from aign.recipes.lifting import LiftingRecipe
 from aign.recipes.lifting_tables import Row
+from pipelines.commit import commit
 from pipelines.reproduce_roles import role_lines
 from pipelines.run_folder import publish
-from pipelines.train import commit
 
 OUTPUTS = ("table.md", "table.csv", "table.html", "figure.png", "index.html")
 """Files in OUT; also artifacts of the table's run in MLflow."""

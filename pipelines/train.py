@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,17 +23,11 @@ from aign.registry.run_log import RunLog
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
 from aign.training.gradients import dead_warning
 from infra.storage import absolute
+from pipelines.commit import commit
 from pipelines.ray_train import Job, train
 from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
 from pipelines.tune_folder import find_trial
-
-
-def commit() -> str:
-    """The commit of the code, "" outside a checkout."""
-    where = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def run_recipe(

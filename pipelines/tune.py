@@ -21,11 +21,11 @@ from aign.recipes.search import Space, anchor, space_of
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.tracking import RunFacts, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
+from pipelines.commit import commit
 from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.reproduce_checks import check_counts
 from pipelines.reproduce_runs import say
 from pipelines.run_folder import alone, check_same
-from pipelines.train import commit
 from pipelines.tune_folder import DEFAULT, Place
 from pipelines.tune_report import OUTPUTS, write_all
 from pipelines.tune_search import Plan, Scheduler, search

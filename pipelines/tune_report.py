@@ -11,8 +11,8 @@ from aign.evaluation.trial_table import render_csv, render_html, render_markdown
 from aign.evaluation.trials import Search, Trial
 from aign.inference.report import DemoReport, Entry, Picture, write_report
 from aign.inference.search_figures import conflict_figure, pareto_figure, search_figure
+from pipelines.commit import commit
 from pipelines.run_folder import publish
-from pipelines.train import commit
 from pipelines.tune_folder import BEST
 
 OUTPUTS = (

@@ -1,0 +1,80 @@
+"""What a production cluster has beside Ray: an S3-compatible store, and an MLflow server that asks who is there."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.nodes import TwoNodes, free_ports, two_nodes
+
+SECRETS = {
+    "MLFLOW_TRACKING_USERNAME": "robot",
+    "MLFLOW_TRACKING_PASSWORD": "a-password-nobody-may-see",
+    "AWS_ACCESS_KEY_ID": "a-key-id-nobody-may-see",
+    "AWS_SECRET_ACCESS_KEY": "a-secret-nobody-may-see",
+}
+"""On the nodes alone; the client that submits has none of them."""
+AUTH = """[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = sqlite:///{folder}/users.db
+admin_username = {MLFLOW_TRACKING_USERNAME}
+admin_password = {MLFLOW_TRACKING_PASSWORD}
+"""
+
+
+@contextmanager
+def mlflow_server(root: Path, bucket: str) -> Iterator[str]:
+    """A server with authentication, its artifacts in a bucket; the URI before it answers, so others can start too."""
+    (root / "auth.ini").write_text(AUTH.format(folder=root, **SECRETS))
+    (port,) = free_ports(1)
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--app-name", "basic-auth", "--backend-store-uri", f"sqlite:///{root}/server.db"),
+        *("--artifacts-destination", f"{bucket}/mlflow"),
+    ]
+    environment = os.environ | {
+        "MLFLOW_AUTH_CONFIG_PATH": str(root / "auth.ini"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "only-for-this-test",
+        "MLFLOW_S3_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    with (root / "server.log").open("wb") as log:
+        # Its own session, so that ending its group ends its workers and nobody else.
+        server = subprocess.Popen(command, env=environment, cwd=root, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, 9)
+        server.wait()
+
+
+def wait_for(uri: str, log: Path) -> None:
+    """Until the server answers."""
+    end = time.monotonic() + 180
+    while True:
+        try:
+            urllib.request.urlopen(f"{uri}/health", timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def nodes(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TwoNodes, str]]:
+    """Two nodes, and the URI of the MLflow server that their jobs use."""
+    root = tmp_path_factory.mktemp("cluster")
+    (root / "shared").mkdir()
+    with mlflow_server(root, bucket) as uri, two_nodes(root / "shared", SECRETS) as cluster:
+        wait_for(uri, root / "server.log")
+        yield cluster, uri
