@@ -294,3 +294,8 @@ def test_the_learning_rate_falls_along_a_cosine_to_a_hundredth(demo_store, tmp_p
     train(recipe, demo_store, Watching(tmp_path))
     want = [0.1 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / 5))) for step in range(5)]
     assert seen == pytest.approx(want)
+
+
+def test_a_step_of_no_batch_is_refused():
+    with pytest.raises(UserError, match=r"got accumulate 0; allowed is at least 1"):
+        small(accumulate=0)
