@@ -213,18 +213,15 @@ def fit(
         UserError: a loss or gradient that is not finite, or a checkpoint of another configuration.
     """
     state = start(aign, feed, config, hooks.device)
-    saved = hooks.restore()
-    if saved is not None:
+    if (saved := hooks.restore()) is not None:
         state.load_state_dict(saved, identity)
     wrapped = state.aign.map_nets(hooks.wrap)
-    metrics: dict[str, float] = {} if saved is None else dict(saved["metrics"])
-    loudest: dict[str, float] = {} if saved is None else dict(saved.get("loudest", {}))  # older ones have none
+    metrics, loudest = (dict((saved or {}).get(name, {})) for name in ("metrics", "loudest"))
     seconds, first = 0.0, state.step
     with progress(config.steps - first, "train", "steps") as advance:
         while state.step < config.steps:
             began = time.perf_counter()
-            for group in state.optimizers["encode"].param_groups:
-                group["lr"] = _cosine(config.lr, state.step, config.steps)
+            state.optimizers["encode"].param_groups[0]["lr"] = _cosine(config.lr, state.step, config.steps)
             watched = (state.step + 1) % config.log_every == 0 or state.step + 1 == config.steps
             losses, pulls = train_step(state, wrapped, config, watched)
             state.step += 1
@@ -233,11 +230,13 @@ def fit(
                 loudest = louder(loudest, shares(pulls))
                 hooks.log(state.step, _logged(losses, pulls))
             seconds += time.perf_counter() - began
-            if state.step % config.validate_every == 0 or state.step == config.steps:
+            due = state.step % config.validate_every == 0 or state.step == config.steps
+            if due:
                 metrics = validate(state.ema.module) if hooks.rank == 0 else {}
                 hooks.log(state.step, metrics)
+            if due or (watched and hooks.leaving()):  # at a watched step the ranks have met anyway
                 saved = {**state.state_dict(identity), "metrics": metrics, "loudest": loudest}
-                hooks.save(state.step, saved, metrics)
+                hooks.save(state.step, saved, metrics if due else {})
             advance(1)
     speed = (state.step - first) / max(seconds, 1e-9)
     return FitResult(ema=state.ema.module, metrics=metrics, steps_per_second=speed, dead=dead_terms(loudest))
