@@ -43,7 +43,7 @@ from aign.tasks.motion_capture.nets import EncoderConfig
 from aign.tasks.motion_capture.observation import project_px
 from aign.tasks.motion_capture.render import BodyRender
 from aign.tasks.motion_capture.terms import SUPERVISED, TERMS
-from aign.training import LocalHooks
+from aign.training import FitConfig, LocalHooks
 from aign.training.adaptation import AdaptConfig, adapt
 from aign.training.fit import start, train_step
 from aign.training.state import TrainState
@@ -66,12 +66,12 @@ class Training:
     """One of the two."""
 
     state: TrainState
-    clip_norm: float
+    fit: FitConfig
     feed: MotionCaptureFeed
 
     def step(self) -> None:
         """Its next batch, learned from."""
-        train_step(self.state, self.state.aign, self.clip_norm, self.feed.next(), watched=False)
+        train_step(self.state, self.state.aign, self.fit, watched=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def begun(recipe: MocapRecipe, store: Store, folder: Path) -> Training:
     hooks = LocalHooks(folder / f"{recipe.task.encoder.side_px}-{recipe.unlabelled_batch}")
     training = prepare(recipe, store, hooks)
     state = start(training.aign, training.feed, recipe.fit, hooks.device)
-    return Training(state=state, clip_norm=recipe.fit.clip_norm, feed=training.feed)
+    return Training(state=state, fit=recipe.fit, feed=training.feed)
 
 
 def cost(work: Run, times: int) -> Cost:
@@ -200,7 +200,7 @@ def parts(training: Training, body_px: int) -> dict[str, Run]:
             state.optimizers[name].step()
 
     def update() -> None:
-        nn.utils.clip_grad_norm_(pupil.parameters(), training.clip_norm)
+        nn.utils.clip_grad_norm_(pupil.parameters(), training.fit.clip_norm)
         state.optimizers["encode"].step()
         state.ema.update_parameters(pupil)
 

@@ -229,7 +229,7 @@ def _run(
     history, best, lowest = [first], None, 1 - config.margin
     with progress(config.steps, "adapt", "steps") as advance:
         for step in range(1, config.steps + 1):
-            train_step(state, state.aign, fit.clip_norm, feed.next(), watched=False)
+            train_step(state, state.aign, fit, watched=False)
             state.step = step
             advance(1)
             if step % config.check_every and step != config.steps:

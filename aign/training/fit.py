@@ -3,19 +3,21 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from aign.data.progress import progress
 from aign.framework.aign import Aign
 from aign.framework.errors import UserError
 from aign.training.gradients import cosines, dead_terms, louder, shares, squares, term_products
 from aign.training.hooks import Hooks
-from aign.training.state import Feed, TrainState, averaged
+from aign.training.state import Feed, TrainState, averaged, nets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class FitConfig:
         ema: decay of the averaged generator.
         log_every: steps between logged losses and gradients of the terms.
         validate_every: steps between validations and checkpoints.
+        accumulate: batches of a step. Their gradients are averaged before the networks are updated once, so that a
+            step learns from so many times the recipe's batch with the memory of one.
     """
 
     steps: int = 2000
@@ -41,6 +45,11 @@ class FitConfig:
     ema: float = 0.995
     log_every: int = 20
     validate_every: int = 500
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise UserError(f"got accumulate {self.accumulate}; allowed is at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +91,43 @@ def _check_finite(step: int, values: Mapping[str, Tensor]) -> None:
         )
 
 
-def train_step(
-    state: TrainState, wrapped: Aign[Any, Any, Any], clip_norm: float, batch: Any, watched: bool
+def _backward(
+    state: TrainState, wrapped: Aign[Any, Any, Any], share: float, watched: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # the two updates share one generator pass
-    """One step of the generator and one of the critics on the same factors.
+    """Add `share` of the next batch's gradients to every network's; its mean losses and its `term_gradients`."""
+    aign, batch = state.aign, state.feed.next()
+    z = wrapped.encode(batch)
+    _freeze(state, True)
+    losses = aign.generator_losses(batch, z)
+    pulls = term_products(aign, losses, z) if watched else {}
+    (share * aign.total(losses)).backward()  # type: ignore[no-untyped-call]
+    _freeze(state, False)
+    critic_losses = wrapped.critic_losses(batch, z)
+    for loss in critic_losses.values():
+        (share * loss).backward()  # type: ignore[no-untyped-call]
+    means = {name: value.detach().mean() for name, value in losses.items()}
+    return means | {f"critic/{name}": value.detach() for name, value in critic_losses.items()}, pulls
+
+
+@contextmanager
+def _unshared(aign: Aign[Any, Any, Any], still: bool) -> Iterator[None]:
+    """While it is `still` so, gradients add up in each rank; they cross the network with the last batch."""
+    with ExitStack() as stack:
+        for net in nets(aign).values():
+            if still and isinstance(net, DistributedDataParallel):
+                stack.enter_context(net.no_sync())
+        yield
+
+
+def _mean(of: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Name by name."""
+    return of[0] if len(of) == 1 else {name: torch.stack([one[name] for one in of]).mean(0) for name in of[0]}
+
+
+def train_step(
+    state: TrainState, wrapped: Aign[Any, Any, Any], config: FitConfig, watched: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """One step of the generator and one of the critics on the same factors, of the feed's next batch or batches.
 
     The generator's losses go through the bare, frozen critics, so no critic gradient is averaged in that step; the
     critics' go through the wrapped ones. No network is updated before every loss and gradient is known to be finite.
@@ -93,30 +135,23 @@ def train_step(
     Returns:
         The mean losses, detached; and of a step that is watched the `term_products`, which change nothing.
     """
-    aign = state.aign
-    playing = ("encode", *aign.playing)
+    playing = ("encode", *state.aign.playing)
     for name in playing:
         state.optimizers[name].zero_grad(set_to_none=True)
-    z = wrapped.encode(batch)
-    _freeze(state, True)
-    losses = aign.generator_losses(batch, z)
-    pulls = term_products(aign, losses, z) if watched else {}
-    aign.total(losses).backward()  # type: ignore[no-untyped-call]
-    _freeze(state, False)
-    critic_losses = wrapped.critic_losses(batch, z)
-    for loss in critic_losses.values():
-        loss.backward()  # type: ignore[no-untyped-call]
-    norms = {"gradient": nn.utils.clip_grad_norm_(_parameters(state, "encode"), clip_norm)}
-    for name in aign.playing:
+    found = []
+    for left in reversed(range(config.accumulate)):
+        with _unshared(wrapped, left > 0):
+            found.append(_backward(state, wrapped, 1 / config.accumulate, watched))
+    means, pulls = _mean([one for one, _ in found]), _mean([one for _, one in found])
+    norms = {"gradient": nn.utils.clip_grad_norm_(_parameters(state, "encode"), config.clip_norm)}
+    for name in state.aign.playing:
         gradients = [p.grad for p in _parameters(state, name) if p.grad is not None]
         norms[f"critic/{name} gradient"] = nn.utils.get_total_norm(gradients)
-    means = {name: value.detach().mean() for name, value in losses.items()}
-    means |= {f"critic/{name}": value.detach() for name, value in critic_losses.items()}
     # Checked after the backward passes: averaging has carried one rank's NaN to all, so that all stop and none waits.
     _check_finite(state.step, {**means, **norms})
     for name in playing:
         state.optimizers[name].step()
-    state.ema.update_parameters(aign.encode)
+    state.ema.update_parameters(state.aign.encode)
     return means, pulls
 
 
@@ -179,31 +214,30 @@ def fit(
         UserError: a loss or gradient that is not finite, or a checkpoint of another configuration.
     """
     state = start(aign, feed, config, hooks.device)
-    saved = hooks.restore()
-    if saved is not None:
+    if (saved := hooks.restore()) is not None:
         state.load_state_dict(saved, identity)
     wrapped = state.aign.map_nets(hooks.wrap)
-    metrics: dict[str, float] = {} if saved is None else dict(saved["metrics"])
-    loudest: dict[str, float] = {} if saved is None else dict(saved.get("loudest", {}))  # older ones have none
+    metrics, loudest = (dict((saved or {}).get(name, {})) for name in ("metrics", "loudest"))
     seconds, first = 0.0, state.step
     with progress(config.steps - first, "train", "steps") as advance:
         while state.step < config.steps:
             began = time.perf_counter()
-            for group in state.optimizers["encode"].param_groups:
-                group["lr"] = _cosine(config.lr, state.step, config.steps)
+            state.optimizers["encode"].param_groups[0]["lr"] = _cosine(config.lr, state.step, config.steps)
             watched = (state.step + 1) % config.log_every == 0 or state.step + 1 == config.steps
-            losses, pulls = train_step(state, wrapped, config.clip_norm, feed.next(), watched)
+            losses, pulls = train_step(state, wrapped, config, watched)
             state.step += 1
             if watched:
                 losses, pulls = (_mean_over_ranks(values, hooks.world) for values in (losses, pulls))
                 loudest = louder(loudest, shares(squares(pulls)))
                 hooks.log(state.step, _logged(losses, pulls))
             seconds += time.perf_counter() - began
-            if state.step % config.validate_every == 0 or state.step == config.steps:
+            due = state.step % config.validate_every == 0 or state.step == config.steps
+            if due:
                 metrics = validate(state.ema.module) if hooks.rank == 0 else {}
                 hooks.log(state.step, metrics)
+            if due or (watched and hooks.leaving()):  # at a watched step the ranks have met anyway
                 saved = {**state.state_dict(identity), "metrics": metrics, "loudest": loudest}
-                hooks.save(state.step, saved, metrics)
+                hooks.save(state.step, saved, metrics if due else {})
             advance(1)
     speed = (state.step - first) / max(seconds, 1e-9)
     return FitResult(ema=state.ema.module, metrics=metrics, steps_per_second=speed, dead=dead_terms(loudest))

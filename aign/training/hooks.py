@@ -1,4 +1,4 @@
-"""Where a training runs, as the four things `fit` needs to know of it."""
+"""Where a training runs, as the five things `fit` needs to know of it."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from aign.training.checkpoint import load_state, save_state
 
 @runtime_checkable
 class Hooks(Protocol):
-    """The edge of a training: processes, log and checkpoints. Ray's are in pipelines/train.py."""
+    """The edge of a training: processes, log and checkpoints. Ray's are in pipelines/ray_hooks.py."""
 
     rank: int
     world: int
@@ -36,6 +36,10 @@ class Hooks(Protocol):
 
     def restore(self) -> dict[str, Any] | None:
         """The newest checkpoint, or None at the start."""
+        ...
+
+    def leaving(self) -> bool:
+        """Is this the moment to save, because a process will soon be taken away? The same answer on every rank."""
         ...
 
 
@@ -97,6 +101,10 @@ class LocalHooks:
         state = load_state(path) if path.exists() else None
         self.forget_after(state["step"] if state else 0)
         return state
+
+    def leaving(self) -> bool:
+        """Nobody gives notice to a process of its own."""
+        return False
 
     def forget_after(self, step: int) -> None:
         """Drop logged steps later than `step`."""

@@ -17,6 +17,7 @@ from aign.training.state import Feed
 from tests.training.runs import small, weighted
 
 STEPS = 20
+RUNS = (("float32", torch.float32, 1), ("float64", torch.float64, 1), ("accumulated", torch.float64, 2))
 EVERYTHING = {"bones": 0.01, "chain": 0.1, "joints": 0.1, "picture": 0.1}
 
 
@@ -47,16 +48,20 @@ class Exact:
         self.feed.load_state_dict(state)
 
 
-def recipe() -> LiftingRecipe:
-    """Three frames, every term and critic, and twelve imagined samples beside the 24 unlabelled."""
-    made = weighted(small(steps=STEPS, validate_every=STEPS, log_every=5), **EVERYTHING)
+def recipe(accumulate: int = 1) -> LiftingRecipe:
+    """Three frames, every term and critic, and 16 imagined samples beside the 32 unlabelled, in so many batches."""
+    fit = {"steps": STEPS, "validate_every": STEPS, "log_every": 5, "accumulate": accumulate}
+    made = weighted(small(**fit), **EVERYTHING)
     task = dataclasses.replace(made.task, lifter=dataclasses.replace(made.task.lifter, frames=3))
-    return dataclasses.replace(made, task=task, imagined_batch=12, imagined_mix=0.5)
+    sizes = {"labelled_batch": 16, "unlabelled_batch": 32, "imagined_batch": 16}
+    shares = {name: size // accumulate for name, size in sizes.items()}
+    return dataclasses.replace(made, task=task, imagined_mix=0.5, **shares)
 
 
-def train(url: str, hooks: LocalHooks, dtype: torch.dtype) -> None:
+def train(url: str, hooks: LocalHooks, dtype: torch.dtype, accumulate: int = 1) -> None:
     """Into hooks.run_dir: checkpoint.pt, metrics.jsonl and the batches, targets.pt."""
-    training = prepare(recipe(), Store.open(url), hooks)
+    chosen = recipe(accumulate)
+    training = prepare(chosen, Store.open(url), hooks)
     critics = {
         name: dataclasses.replace(
             c, net=c.net.to(dtype), memory=dataclasses.replace(c.memory, values=c.memory.values.to(dtype))
@@ -65,17 +70,17 @@ def train(url: str, hooks: LocalHooks, dtype: torch.dtype) -> None:
     }
     aign = dataclasses.replace(training.aign, encode=training.aign.encode.to(dtype), critics=critics)
     feed = Exact(training.feed, dtype)
-    fit(aign, feed, recipe().fit, hooks, lambda _: {}, {})
+    fit(aign, feed, chosen.fit, hooks, lambda _: {}, {})
     training.feed.close()
     torch.save(torch.stack(feed.targets), hooks.run_dir / "targets.pt")
 
 
 def rank(number: int, world: int, url: str, folder: str) -> None:
-    """Entry of a spawned process: train in float32, then in float64."""
+    """Entry of a spawned process: train in float32, in float64, and with steps of two batches of half the size."""
     torch.set_num_threads(1)
     torch.manual_seed(number)  # nothing may depend on the process's own random state
     meeting = f"file://{folder}/meeting"
     distributed.init_process_group("gloo", init_method=meeting, rank=number, world_size=world)
-    for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
-        train(url, RankHooks(Path(folder) / name / f"rank{number}", number, world), dtype)
+    for name, dtype, accumulate in RUNS:
+        train(url, RankHooks(Path(folder) / name / f"rank{number}", number, world), dtype, accumulate)
     distributed.destroy_process_group()

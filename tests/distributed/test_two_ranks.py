@@ -7,7 +7,7 @@ import torch
 
 from aign.training import LocalHooks
 from aign.training.checkpoint import load_state
-from tests.distributed.ranks import STEPS, rank, recipe, train
+from tests.distributed.ranks import RUNS, STEPS, rank, recipe, train
 
 TOLERANCE = 1e-6
 NETS = {"encode", "pose", "camera", "chain", "joints", "picture"}
@@ -18,8 +18,8 @@ def runs(demo_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(rank, args=(2, demo_store.url, str(folder)), nprocs=2)
     torch.set_num_threads(1)
-    for name, dtype in (("float32", torch.float32), ("float64", torch.float64)):
-        train(demo_store.url, LocalHooks(folder / name / "alone"), dtype)
+    for name, dtype, accumulate in RUNS:
+        train(demo_store.url, LocalHooks(folder / name / "alone"), dtype, accumulate)
     return folder
 
 
@@ -79,6 +79,18 @@ def test_ranks_are_identical(runs, dtype):
         assert str(a) == str(b)
 
 
+@pytest.mark.parametrize("who", ["alone", "rank0"])
+def test_two_batches_a_step_equal_one_of_twice_the_size(runs, who):
+    """In one process and in two ranks: networks, critics, averages and moments, on the same samples."""
+    whole, halves = (state(runs, name, who) for name in ("float64", "accumulated"))
+    gap = largest_gap(tensors(whole), tensors(halves))
+    print(f"{who}: one batch a step and two of half the size differ by {gap:.1e} after {STEPS} steps")
+    assert gap <= 1e-9
+    assert largest_gap(*(tensors(one, ("optimizers",)) for one in (whole, halves))) <= 1e-9
+    for one, ours in zip(rows(runs, "float64", who), rows(runs, "accumulated", who), strict=True):
+        assert ours == pytest.approx(one, abs=1e-9)
+
+
 def test_ranks_see_halves_of_the_global_batches(runs):
     whole, *halves = (torch.load(runs / "float32" / who / "targets.pt") for who in ("alone", "rank0", "rank1"))
     sizes = [recipe().labelled_batch, recipe().unlabelled_batch, recipe().imagined_batch]
@@ -89,10 +101,12 @@ def test_ranks_see_halves_of_the_global_batches(runs):
     assert not torch.equal(halves[0], halves[1])
 
 
-def test_losses_are_logged_as_means_over_the_ranks(runs):
-    def rows(who):
-        return [json.loads(line) for line in (runs / "float64" / who / "metrics.jsonl").read_text().splitlines()]
+def rows(folder, name, who):
+    return [json.loads(line) for line in (folder / name / who / "metrics.jsonl").read_text().splitlines()]
 
-    for alone, first, second in zip(rows("alone"), rows("rank0"), rows("rank1"), strict=True):
+
+def test_losses_are_logged_as_means_over_the_ranks(runs):
+    three = (rows(runs, "float64", who) for who in ("alone", "rank0", "rank1"))
+    for alone, first, second in zip(*three, strict=True):
         assert first == second
         assert first == pytest.approx(alone, abs=1e-6)

@@ -299,3 +299,35 @@ def test_the_learning_rate_falls_along_a_cosine_to_a_hundredth(demo_store, tmp_p
     train(recipe, demo_store, Watching(tmp_path))
     want = [0.1 * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / 5))) for step in range(5)]
     assert seen == pytest.approx(want)
+
+
+def test_a_step_of_no_batch_is_refused():
+    with pytest.raises(UserError, match=r"got accumulate 0; allowed is at least 1"):
+        small(accumulate=0)
+
+
+class Reclaimed(LocalHooks):
+    """Is told at its third watched step that its machine will be taken away, and dies at its fifth."""
+
+    asked = 0
+
+    def leaving(self):
+        self.asked += 1
+        return self.asked == 3
+
+    def log(self, step, metrics):
+        if step == 10:
+            raise KilledError
+        super().log(step, metrics)
+
+
+def test_a_process_that_is_given_notice_saves_at_once(demo_store, unbroken, tmp_path):
+    """Steps 2, 4 and 6 are watched; 5 is a checkpoint with its validation; that of 6 takes its place."""
+    with pytest.raises(KilledError):
+        train(small(), demo_store, Reclaimed(tmp_path))
+    saved = load_state(tmp_path / "checkpoint.pt")
+    assert saved["step"] == 6
+    (validated,) = (row for row in logged(tmp_path) if "val/mpjpe_mm" in row)
+    assert {"step": 5, **saved["metrics"]} == validated
+    train(small(), demo_store, LocalHooks(tmp_path))
+    assert_same_run(tmp_path, unbroken)
