@@ -94,7 +94,7 @@ def _check_finite(step: int, values: Mapping[str, Tensor]) -> None:
 def _backward(
     state: TrainState, wrapped: Aign[Any, Any, Any], share: float, watched: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # the two updates share one generator pass
-    """Add `share` of the next batch's gradients to every network's; its mean losses and its `term_gradients`."""
+    """Add `share` of the next batch's gradients to every network's; its mean losses and its `term_products`."""
     aign, batch = state.aign, state.feed.next()
     z = wrapped.encode(batch)
     _freeze(state, True)
