@@ -9,6 +9,7 @@ TABLES: Mapping[str, tuple[str, str]] = {
     "table1": ("pipelines.reproduce_lifting", "3D pose from ground-truth 2D (ICCV 2017)"),
     "table2": ("pipelines.reproduce_lifting", "3D pose from detected 2D (ICCV 2017)"),
     "mocap": ("pipelines.reproduce_mocap", "motion capture: fitted, supervised, self-supervised (NIPS 2017)"),
+    "faces": ("pipelines.reproduce_faces", "biased super-resolution and inpainting: the slides' pictures (ICCV 2017)"),
 }
 """Table -> the module whose main(argv) makes it, argv with the table's name; and one line of help."""
 
