@@ -106,7 +106,7 @@ def measure_bodies(
     }
     if evidence is not None:
         values |= image_values(estimate, rows, evidence, body=body)
-    return summarise(values, _name(protocol.headline, protocol), rows, protocol, provenance)
+    return summarise(values, value_name(protocol.headline, protocol), rows, protocol, provenance)
 
 
 @torch.no_grad()
@@ -146,14 +146,14 @@ def measure_joints(
     counted = known & _listed(protocol)
     usable = known[:, list(root)].all(dim=1) & (counted.sum(dim=1) >= MIN_JOINTS)
     values = {
-        **{_name(a, protocol): METRICS[a][1](here, there, counted, root) for a in protocol.alignments},
+        **{value_name(a, protocol): METRICS[a][1](here, there, counted, root) for a in protocol.alignments},
         "flip_rate": is_flipped(here, there, counted).double(),
         # A root that is not known says nothing of the other joints.
         **_motion_values(centre(here, root), centre(there, root), counted & usable[:, None], rows),
         **_slide_values(here, there, known, rows, target.joints),
     }
     kept = {name: torch.where(usable, value, torch.nan) for name, value in values.items()}
-    return summarise({**kept, **(beside or {})}, _name(protocol.headline, protocol), rows, protocol, provenance)
+    return summarise({**kept, **(beside or {})}, value_name(protocol.headline, protocol), rows, protocol, provenance)
 
 
 @torch.no_grad()
@@ -248,7 +248,7 @@ def _listed(protocol: Protocol) -> Bool[Tensor, " j"]:
     return torch.tensor([j in protocol.joints for j in range(protocol.num_joints)])
 
 
-def _name(alignment: Alignment, protocol: Protocol) -> str:
+def value_name(alignment: Alignment, protocol: Protocol) -> str:
     """MPJPE is called by its root, because three roots stand in one table."""
     if alignment != "root":
         return METRIC_NAMES[alignment]

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from aign.data.store import Selection, Store
+from aign.evaluation.faces import FAITHFUL, TARGET
 from aign.evaluation.faces_protocol import resolve_faces
 from aign.evaluation.faces_report import FaceReport
 from aign.evaluation.faces_table import face_table
@@ -141,6 +142,10 @@ def _selection(role: str, store: Store, card: ModelCard | None) -> Selection | N
     return card.role(role) if card and card.store_hash == store.hash else parts(store).test
 
 
+def _objective(recipe: FaceRecipe, _: Store) -> str:
+    return f"val/{TARGET if recipe.bias else FAITHFUL}"
+
+
 def _headline(report: FaceReport) -> Headline:
     return Headline(name=report.headline_name, value=report.headline)
 
@@ -165,6 +170,8 @@ def _draw(reports: Sequence[FaceReport], _: object) -> Drawn:
 
 _SHARED: Mapping[str, Any] = {
     "body": "",
+    "objective": _objective,
+    "order": "max",
     "label": _label,
     "sources": _sources,
     "located": _located,

@@ -33,6 +33,10 @@ def _label(recipe: LiftingRecipe) -> str:
     return f"regime {recipe.roles.regime}; "
 
 
+def _objective(_: LiftingRecipe, __: Store) -> str:
+    return f"val/{METRIC_NAMES[resolve(VALIDATION_PROTOCOL).headline]}"
+
+
 def _sources(recipe: LiftingRecipe, store: Store) -> Sources:
     found = check_roles(store, recipe.roles)
     return Sources(
@@ -118,6 +122,8 @@ LIFTING = Task(
     recipe=LiftingRecipe,
     protocol=VALIDATION_PROTOCOL,
     body="",
+    objective=_objective,
+    order="min",
     label=_label,
     network=_network,
     sources=_sources,

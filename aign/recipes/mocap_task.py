@@ -13,7 +13,7 @@ from aign.body.assets import DEFAULT_BODY
 from aign.data.store import Selection, Store
 from aign.evaluation.baselines.body_fit import direct, staged
 from aign.evaluation.body_view import BodyMethod, BodyView, encoder_method, estimate, load_body_view, measure_view
-from aign.evaluation.mocap import image_values
+from aign.evaluation.mocap import image_values, value_name
 from aign.evaluation.mocap_report import MocapReport, summarise
 from aign.evaluation.mocap_table import mocap_table, render_csv, render_html, render_markdown
 from aign.evaluation.mocap_terminal import render_terminal
@@ -46,6 +46,16 @@ def _network(recipe: MocapRecipe) -> EncoderConfig:
 
 def _label(recipe: MocapRecipe) -> str:
     return f"actions {', '.join(recipe.shares.actions)}; " if recipe.shares.actions else ""
+
+
+def _objective(recipe: MocapRecipe, store: Store) -> str:
+    if "body" not in store.manifest.tables:
+        raise UserError(
+            f"nobody knows the bodies of {store.url}, so there is nothing to choose by: whoever chooses by "
+            "reprojection chooses weights of 0 for the critics; allowed: a store with a body table"
+        )
+    protocol = resolve(recipe.protocol)
+    return f"val/{value_name(protocol.headline, protocol)}"
 
 
 def _sources(recipe: MocapRecipe, store: Store) -> Sources:
@@ -160,6 +170,8 @@ MOTION_CAPTURE = Task(
     recipe=MocapRecipe,
     protocol=PROTOCOL,
     body=DEFAULT_BODY.stem,
+    objective=_objective,
+    order="min",
     label=_label,
     network=_network,
     sources=_sources,

@@ -59,6 +59,9 @@ class Task:
         recipe: type of its recipes.
         protocol: that its models are measured under where nothing else is said.
         body: name of the body model whose numbers its models tell; "": none.
+        objective: (recipe, store) -> the validation metric that choices are made by; raises UserError where there is
+            none.
+        order: whether its smallest or its largest value is the best.
         label: (recipe) -> what to say first of the data of its report; "": nothing.
         network: (recipe) -> description of the generator.
         sources: (recipe, store) -> what a run is made of; raises UserError where roles overlap or are empty.
@@ -86,6 +89,8 @@ class Task:
     recipe: type[Any]
     protocol: str
     body: str
+    objective: Callable[[Any, Store], str]
+    order: Literal["min", "max"]
     label: Callable[[Any], str]
     network: Callable[[Any], Network]
     sources: Callable[[Any, Store], Sources]
