@@ -18,6 +18,7 @@ from pipelines.ray_hooks import GiveUp, RayHooks
 from pipelines.ray_train import Job, train
 from pipelines.run_folder import alone
 from pipelines.train import logged, run_recipe
+from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 
 pytestmark = pytest.mark.ray
@@ -29,7 +30,8 @@ def undisturbed(demo_store, tmp_path_factory):
     """The run in this process, which the Ray runs must equal; and its folder."""
     folder = tmp_path_factory.mktemp("local") / "run"
     folder.mkdir()
-    job = Job(recipe=tiny(steps=STEPS, validate_every=EVERY), store_url=demo_store.url, run_dir=folder, workers=0)
+    recipe = tiny(steps=STEPS, validate_every=EVERY)
+    job = Job(recipe=recipe, store_url=demo_store.url, run_dir=folder, workers=Workers.fixed(0))
     return train(job), folder
 
 
@@ -112,7 +114,7 @@ class Dying(RayHooks):
 
 def dying_worker(config):
     torch.set_num_threads(1)
-    return ray_train.ended(ray_train.run(config["job"], Dying(config["job"].run_dir, config["job"].run_log)))
+    return ray_train.ended(ray_train.run(config["job"], Dying(config["job"].place, config["job"].run_log)))
 
 
 def test_a_killed_worker_is_replaced_and_the_run_ends_the_same(
