@@ -81,6 +81,8 @@ class _Patient(FSSpecHandler):  # type: ignore[misc]
         return patiently(lambda: super(_Patient, self).get_file_info(paths))
 
     def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
+        # Asked first: fsspec's `exists`, which is used there, takes a server that is away for a file that is not.
+        self.get_file_info([selector.base_dir])
         return patiently(lambda: super(_Patient, self).get_file_info_selector(selector))
 
     def create_dir(self, path: str, recursive: bool) -> None:
@@ -90,10 +92,13 @@ class _Patient(FSSpecHandler):  # type: ignore[misc]
         patiently(lambda: super(_Patient, self).delete_dir(path))
 
     def delete_file(self, path: str) -> None:
-        patiently(lambda: super(_Patient, self).delete_file(path))
+        patiently(lambda: self.fs.rm(path))
 
     def open_input_file(self, path: str) -> NativeFile:
-        return patiently(lambda: super(_Patient, self).open_input_file(path))
+        return patiently(lambda: PythonFile(self.fs.open(path, mode="rb"), mode="r"))
+
+    def open_input_stream(self, path: str) -> NativeFile:
+        return self.open_input_file(path)
 
     def open_output_stream(self, path: str, _: object) -> NativeFile:
         return PythonFile(_Whole(self.fs, path), mode="w")
