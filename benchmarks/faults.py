@@ -71,7 +71,8 @@ class Noted(RayHooks):
 def noted_worker(config: dict[str, Job]) -> ray_train.Ended:
     torch.set_num_threads(1)
     job = config["job"]
-    return ray_train.ended(ray_train.run(job, Noted(ray_train.at_worker(job.place), job.run_log)))
+    with ray_train.at_worker(job.place) as place:
+        return ray_train.ended(ray_train.run(job, Noted(place, job.run_log)))
 
 
 def command(store: str, runs: str, mlflow: str, address: str, name: str, workers: str) -> None:

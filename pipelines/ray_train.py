@@ -106,13 +106,18 @@ def run(job: Job, hooks: Hooks) -> FitResult:
 def _worker(config: dict[str, Any]) -> Ended:
     torch.set_num_threads(1)
     job: Job = config["job"]
-    place = at_worker(job.place)
-    return ended(run(job, RayHooks(place, job.run_log, gpu=job.workers.gpus > 0)))
+    with at_worker(job.place) as place:
+        return ended(run(job, RayHooks(place, job.run_log, gpu=job.workers.gpus > 0)))
 
 
-def at_worker(place: Place) -> Place:
+@contextmanager
+def at_worker(place: Place) -> Iterator[Place]:
     """The same for all workers, but that a run at a URL has a folder of this process's own."""
-    return replace(place, folder=Path(tempfile.mkdtemp(prefix="aign-run-"))) if place.url else place
+    if not place.url:
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="aign-run-") as own:
+        yield replace(place, folder=Path(own))
 
 
 def _trainer(job: Job) -> EqualTrainer:

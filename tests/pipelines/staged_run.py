@@ -65,7 +65,8 @@ def staged_worker(config):
     job = config["job"]
     notes = Path(os.environ["AIGN_TEST_NOTES"])
     assert rt.get_context().get_world_size() in (1, 2)
-    return ray_train.ended(ray_train.run(job, Staged(ray_train.at_worker(job.place), job.run_log, notes)))
+    with ray_train.at_worker(job.place) as place:
+        return ray_train.ended(ray_train.run(job, Staged(place, job.run_log, notes)))
 
 
 def main(store_url: str, runs: str, mlflow: str, address: str, workers: str) -> None:

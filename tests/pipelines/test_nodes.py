@@ -23,8 +23,8 @@ from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 from tests.pipelines.staged_run import EVERY, STEPS, starts
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
-PATIENCE_S = 240.0
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
+PATIENCE_S = 400.0
 NOTICE_S = 15
 ROOT = Path(__file__).parents[2]
 QUICK = {
@@ -66,7 +66,7 @@ def wait_for(there, process):
     while not there():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < until, "nothing happened"
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def worker_off_the_head(folder, stage, raylets):
