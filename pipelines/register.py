@@ -18,6 +18,7 @@ from aign.registry.gates import Score
 from aign.registry.tracking import Tracking, open_tracking
 from pipelines.arguments import parse
 from pipelines.run_folder import Run
+from pipelines.run_place import opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,12 @@ class Arguments:
     """Register a finished run; it becomes champion only if its protocol metric is better on the same store.
 
     Attributes:
-        run: folder of the run.
+        run: folder or fsspec URL of the run.
         name: of the registered model; nothing: the task's, lifting or motion_capture.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[str]
     name: str = ""
     mlflow: Path = Path("mlflow")
 
@@ -98,8 +99,8 @@ def _measure_champion(run: Run, name: str, tracking: Tracking, score: Score) -> 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     args = parse(Arguments, "aign register", argv)
-    run = Run.open(args.run)
-    name = args.name or run.task.name
-    done = register(run, name, open_tracking(args.mlflow))
+    with opened(args.run) as run:
+        name = args.name or run.task.name
+        done = register(run, name, open_tracking(args.mlflow))
     state = "is now the champion" if done.promoted else "is registered"
     print(f"{name} version {done.version} {state}: {done.reason}")

@@ -27,36 +27,48 @@ from pipelines.commit import commit
 from pipelines.ray_train import Job, train
 from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
+from pipelines.run_place import Place, place_of, push
 from pipelines.tune_folder import find_trial
+from pipelines.workers import Workers
 
 
 def run_recipe(
     recipe: Recipe, store_url: str, folder: Path, tracking: Tracking, workers: int, address: str | None = None
 ) -> Run:
-    """Train, test, package, track. A folder that holds the run goes on where it was; a finished one is kept.
+    """`run_at` in a folder, with so many workers."""
+    return run_at(recipe, store_url, Place(folder=folder), tracking, Workers.fixed(workers), address)
+
+
+def run_at(
+    recipe: Recipe, store_url: str, place: Place, tracking: Tracking, workers: Workers, address: str | None = None
+) -> Run:
+    """Train, test, package, track. A place that holds the run goes on where it was; a finished one is kept.
 
     Raises:
-        UserError: roles overlap, the folder holds a run of another configuration, another process trains it, or what
+        UserError: roles overlap, the place holds a run of another configuration, another process trains it, or what
             `train` raises.
     """
-    store = Store.open(store_url)
+    store, folder = Store.open(store_url), place.folder
     sources = task_of(recipe).sources(recipe, store)
     config = {**dataclasses.asdict(recipe), **sources.hashes}
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         check_same(folder, config)
+        push(place)
         if (folder / FINISHED).exists():
             return Run.open(folder)
         facts = RunFacts(recipe=recipe.name, store_hash=store.hash, licences=sources.licences, commit=commit())
         run_id = start_run(tracking, folder.name, config, facts)
-        job = Job(recipe=recipe, store_url=store_url, run_dir=folder, workers=workers, tracking=tracking, run_id=run_id)
+        where: dict[str, Any] = {"store_url": store_url, "run_dir": folder, "url": place.url, "workers": workers}
         try:
+            job = Job(recipe=recipe, tracking=tracking, run_id=run_id, **where)
             speed = _train_and_test(job, store, sources, address)
         except BaseException as error:
             finish(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         finish(tracking, run_id)
         publish(folder / FINISHED, json.dumps({"run_id": run_id, "store_url": store_url}, indent=1))
+        push(place)
         return dataclasses.replace(Run.open(folder), steps_per_second=speed)
 
 
@@ -123,18 +135,20 @@ class Arguments:
         from_trial: train with the numbers of a trial of `aign tune` and all steps of the recipe: the search's folder
             (its best trial), a trial's folder, or its number in tune/RECIPE. Flags beside it win.
         name: of the run; the same name goes on where it was. Nothing: the recipe's, and the trial's.
-        runs: folder of the runs.
+        runs: folder or fsspec URL of the runs.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
-        workers: Ray Train workers; 0: this process, without Ray.
+        workers: Ray Train workers; 1:4: as many of these as there is place for; 0: this process, without Ray.
+        gpus_per_worker: 0: none; 1: one each; between: a part, shared with other workers.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
     """
 
     store: str
     from_trial: str = ""
     name: str = ""
-    runs: Path = Path("runs")
+    runs: str = "runs"
     mlflow: Path = Path("mlflow")
-    workers: int = 2
+    workers: str = "2"
+    gpus_per_worker: float = 0.0
     address: str | None = None
 
 
@@ -163,9 +177,11 @@ def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     parsed = parse(argv)
     args, recipe = parsed.args, chosen(parsed.recipe, parsed.args.mlflow)
-    folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
-    run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
+    workers = Workers.parse(args.workers, args.gpus_per_worker)
+    tracking = open_tracking(args.mlflow)
+    with place_of(args.runs, args.name or recipe.name) as place:
+        run = run_at(recipe, absolute(args.store), place, tracking, workers, args.address)
     console = Console()
     console.print(run.task.draw([run.report], None).rich(console.width))
     speed = f"{run.steps_per_second:.0f} steps/s" if run.steps_per_second else "finished before"
-    print(f"run {folder} ({speed}); next: aign register {folder} --name {run.task.name}")
+    print(f"run {place.shown} ({speed}); next: aign register {place.shown} --name {run.task.name}")

@@ -24,6 +24,7 @@ from pipelines.ray_train import Job, train
 from pipelines.register import example_of, register
 from pipelines.run_folder import Run
 from pipelines.train import logged, run_recipe
+from pipelines.workers import Workers
 from tests.pipelines.samples import leftovers, tiny, tiny_mocap
 
 FLAGS = ("--task.encoder.side-px", "32", "--task.encoder.channels", "8", "--task.encoder.width", "64")
@@ -185,7 +186,7 @@ def whole(people_store, tmp_path_factory):
 
 
 def everything(store, folder, workers=0) -> Job:
-    return Job(recipe=tiny_mocap("mocap-selfsup"), store_url=store.url, run_dir=folder, workers=workers)
+    return Job(recipe=tiny_mocap("mocap-selfsup"), store_url=store.url, run_dir=folder, workers=Workers.fixed(workers))
 
 
 def test_a_resumed_run_equals_an_unbroken_one(whole, people_store, tmp_path, monkeypatch):
