@@ -1,6 +1,7 @@
 """What a production cluster has beside Ray: an S3-compatible store, and an MLflow server that asks who is there."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,18 +22,16 @@ SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "a-secret-nobody-may-see",
 }
 """On the nodes alone; the client that submits has none of them."""
-AUTH = """[mlflow]
-default_permission = NO_PERMISSIONS
-database_uri = sqlite:///{folder}/users.db
-admin_username = {MLFLOW_TRACKING_USERNAME}
-admin_password = {MLFLOW_TRACKING_PASSWORD}
-"""
+AUTH = Path(__file__).parents[2] / "infra/mlflow/auth.ini"
 
 
 @contextmanager
 def mlflow_server(root: Path, bucket: str) -> Iterator[str]:
     """A server with authentication, its artifacts in a bucket; the URI before it answers, so others can start too."""
-    (root / "auth.ini").write_text(AUTH.format(folder=root, **SECRETS))
+    database = r"^database_uri = .+$"  # the users' PostgreSQL is replaced; the rest is what production has
+    (root / "auth.ini").write_text(
+        re.sub(database, f"database_uri = sqlite:///{root}/users.db", AUTH.read_text(), flags=re.MULTILINE)
+    )
     (port,) = free_ports(1)
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
@@ -41,6 +40,8 @@ def mlflow_server(root: Path, bucket: str) -> Iterator[str]:
     ]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(root / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": SECRETS["MLFLOW_TRACKING_USERNAME"],
+        "MLFLOW_AUTH_ADMIN_PASSWORD": SECRETS["MLFLOW_TRACKING_PASSWORD"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "only-for-this-test",
         "MLFLOW_S3_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

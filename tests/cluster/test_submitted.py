@@ -21,7 +21,7 @@ from tests.pipelines.samples import AIGN, TINY
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
-WAIT_S = 240.0
+WAIT_S = 600.0
 TINY_FIT = ("--fit.steps", "6", "--fit.validate-every", "3", "--fit.log-every", "1")
 
 
