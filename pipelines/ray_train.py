@@ -18,13 +18,15 @@ from aign.data.store import Store
 from aign.framework.errors import StorageError, UserError
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
+from aign.registry.system_metrics import SystemMetrics
 from aign.registry.tracking import Tracking
-from aign.training import FitResult, Hooks, LocalHooks, fit
+from aign.training import FitResult, Hooks, fit
 from aign.training.checkpoint import load_state
 from aign.training.hooks import last_step
 from aign.training.identity import flatten
 from infra.cluster import cluster
 from pipelines.ray_hooks import CHECKPOINT, GiveUp, RayHooks
+from pipelines.tracked_hooks import TrackedHooks
 
 MAX_FAILURES = 2
 """How often all workers start again from the last checkpoint after one of them died."""
@@ -52,7 +54,7 @@ class Job:
 
     def run_log(self) -> RunLog | None:
         """The MLflow log of this run."""
-        return RunLog(self.tracking, self.run_id) if self.tracking else None
+        return RunLog(self.tracking, self.run_id, SystemMetrics()) if self.tracking else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,7 @@ def train(job: Job, address: str | None = None) -> Trained:
         UserError: the configuration differs from the run's, roles overlap, a loss is not finite, the disk is full.
     """
     if job.workers == 0:
-        speed, dead = ended(run(job, LocalHooks(job.run_dir)))
+        speed, dead = ended(run(job, TrackedHooks(job.run_dir, job.run_log())))
         state = load_state(job.run_dir / CHECKPOINT)
     else:
         with cluster(address):
