@@ -19,8 +19,9 @@ from aign.data.store import Store
 from aign.framework.errors import StorageError, UserError
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
+from aign.registry.system_metrics import SystemMetrics
 from aign.registry.tracking import Tracking
-from aign.training import FitResult, Hooks, LocalHooks, fit
+from aign.training import FitResult, Hooks, fit
 from aign.training.checkpoint import load_state
 from aign.training.hooks import LOG
 from aign.training.identity import flatten
@@ -63,7 +64,7 @@ class Job:
 
     def run_log(self) -> RunLog | None:
         """The MLflow log of this run."""
-        return RunLog(self.tracking, self.run_id) if self.tracking else None
+        return RunLog(self.tracking, self.run_id, SystemMetrics()) if self.tracking else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +228,7 @@ def _here(job: Job) -> tuple[dict[str, Any], Ended]:
     device = torch.device("cuda" if job.workers.gpus else "cpu")
     if job.workers.gpus and not torch.cuda.is_available():
         raise UserError(f"got --gpus-per-worker {job.workers.gpus:g}; torch finds no GPU on this machine")
-    told = ended(run(job, LocalHooks(job.place.folder, device=device)))
+    told = ended(run(job, TrackedHooks(job.place.folder, job.run_log(), device)))
     return load_state(job.place.folder / CHECKPOINT), told
 
 

@@ -15,12 +15,23 @@ from torch import nn
 
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
+from aign.framework.errors import StorageError
 from aign.inference.figure import training_curves
 from aign.inference.package import ModelCard, blank, save_package
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
-from aign.registry.run_log import RunLog
-from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
+from aign.registry.run_log import sync
+from aign.registry.tracking import (
+    RunFacts,
+    Status,
+    Tracking,
+    check_there,
+    finish,
+    log_files,
+    open_tracking,
+    start_run,
+    wait_for,
+)
 from aign.training.gradients import dead_warning
 from infra.storage import absolute
 from pipelines.commit import commit
@@ -57,19 +68,36 @@ def run_at(
         push(place)
         if (folder / FINISHED).exists():
             return Run.open(folder)
-        facts = RunFacts(recipe=recipe.name, store_hash=store.hash, licences=sources.licences, commit=commit())
+        facts = RunFacts(
+            recipe=recipe.name,
+            store_hash=store.hash,
+            licences=sources.licences,
+            commit=commit(),
+            stores=sources.hashes,
+            store_url=store_url,
+        )
         run_id = start_run(tracking, folder.name, config, facts)
         where: dict[str, Any] = {"store_url": store_url, "run_dir": folder, "url": place.url, "workers": workers}
         try:
             job = Job(recipe=recipe, tracking=tracking, run_id=run_id, **where)
             speed = _train_and_test(job, store, sources, address)
         except BaseException as error:
-            finish(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            _end(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         finish(tracking, run_id)
         publish(folder / FINISHED, json.dumps({"run_id": run_id, "store_url": store_url}, indent=1))
         push(place)
         return dataclasses.replace(Run.open(folder), steps_per_second=speed)
+
+
+def _end(tracking: Tracking, run_id: str, status: Status) -> None:
+    """Say how a run ended; where nobody listens, the run's own error is what the user needs to read."""
+    try:
+        check_there(tracking)
+    except StorageError as error:
+        print(f"{error}; its run there still says that it runs", file=sys.stderr)
+    else:
+        finish(tracking, run_id, status)
 
 
 def _train_and_test(job: Job, store: Store, sources: Sources, address: str | None) -> float:
@@ -83,10 +111,10 @@ def _train_and_test(job: Job, store: Store, sources: Sources, address: str | Non
     report = test(model, recipe, store, sources)
     _write(folder, recipe, sources, model, report)
     assert job.tracking is not None, "a run is tracked"
-    log = RunLog(job.tracking, job.run_id)
-    log.log(recipe.fit.steps, {f"test/{name}": value for name, value in task.numbers(report).items()})
-    log.flush()
-    kept = ("report.json", "table.md", "table.html", "curves.png", "package")
+    wait_for(job.tracking)
+    tested = {f"test/{name}": value for name, value in task.numbers(report).items()}
+    sync(job.tracking, job.run_id, [*logged(folder), {"step": recipe.fit.steps, **tested}])
+    kept = ("report.json", "table.md", "table.html", "table.csv", "curves.png", "package")
     log_files(job.tracking, job.run_id, [folder / name for name in kept])
     return trained.steps_per_second
 
@@ -112,11 +140,14 @@ def _write(folder: Path, recipe: Recipe, sources: Sources, model: nn.Module, rep
         protocol=f"{report.protocol} ({report.protocol_hash})",
         metrics=task.numbers(report),
         body=task.body,
+        intended_use=task.intended_use,
+        limits=task.limits(report),
     )
     save_package(folder / "package", model, card)
     table = task.draw([report], None)
     publish(folder / "table.md", table.markdown)
     publish(folder / "table.html", table.html)
+    publish(folder / "table.csv", table.csv)
     publish(folder / "report.json", report.to_json())
     training_curves(folder / "curves.png", {recipe.name: logged(folder)})
 

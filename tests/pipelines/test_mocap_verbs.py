@@ -78,7 +78,7 @@ def test_evaluate_measures_a_run_a_package_and_a_registered_model_alike(run, hom
     assert len(reports) == 3
     assert {r.headline for r in reports} == {run.report.headline}
     (row,) = [r for r in models.list_models(open_tracking(home / "mlflow")) if r.name == "motion_capture"]
-    assert (row.score.metric, row.score.value_mm) == ("mpjpe_pelvis_mm", run.report.headline)
+    assert (row.score.metric, row.score.value) == ("mpjpe_pelvis_mm", run.report.headline)
 
 
 def test_the_registered_model_answers_as_the_package_does(run, home, monkeypatch):
