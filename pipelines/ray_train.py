@@ -29,6 +29,7 @@ from infra.cluster import cluster, is_own
 from infra.patience import patiently, ray_storage
 from pipelines.ray_hooks import CHECKPOINT, GiveUp, RayHooks
 from pipelines.run_place import CHECKPOINTS, Place, step_at
+from pipelines.tracked_hooks import TrackedHooks
 from pipelines.workers import EqualTrainer, Workers
 
 BEST = 2
