@@ -58,8 +58,20 @@ def _check_answers(address: str) -> None:
             raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
 
 
+def is_own(address: str | None = None) -> bool:
+    """Whether `cluster` starts a cluster of this machine's own, which stays as it is."""
+    return not (address or os.environ.get("RAY_ADDRESS"))
+
+
 def cpus() -> int:
     """CPUs of the connected cluster."""
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def gpus() -> float:
+    """GPUs of the connected cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0))

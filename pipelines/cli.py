@@ -18,7 +18,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("pipelines.evaluate", "measure a model on a store under a named protocol"),
     "reproduce": ("pipelines.reproduce", "rebuild a table of the paper: train its rows, measure, draw"),
     "register": ("pipelines.register", "register a finished run in MLflow, behind its gates"),
-    "models": ("pipelines.models", "list, promote, roll back or pull registered models"),
+    "models": ("pipelines.models", "list, show, compare, promote, roll back or pull registered models"),
     "adapt": ("pipelines.adapt", "adapt a motion-capture model to clips that nobody labelled"),
     "capture": ("pipelines.capture", "run a registered model on a video"),
     "translate": ("pipelines.translate", "run a registered model of faces on photographs"),

@@ -1,33 +1,39 @@
 """A recipe on a store, trained by Ray Train workers or in this process."""
 
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import ray.train as rt
 import torch
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from aign.data.progress import progress
 from aign.data.store import Store
 from aign.framework.errors import StorageError, UserError
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
+from aign.registry.system_metrics import SystemMetrics
 from aign.registry.tracking import Tracking
-from aign.training import FitResult, Hooks, LocalHooks, fit
+from aign.training import FitResult, Hooks, fit
 from aign.training.checkpoint import load_state
-from aign.training.hooks import last_step
+from aign.training.hooks import LOG
 from aign.training.identity import flatten
-from infra.cluster import cluster
+from infra.cluster import cluster, is_own
+from infra.patience import patiently, ray_storage
 from pipelines.ray_hooks import CHECKPOINT, GiveUp, RayHooks
+from pipelines.run_place import CHECKPOINTS, Place, step_at
+from pipelines.tracked_hooks import TrackedHooks
+from pipelines.workers import EqualTrainer, Workers
 
-MAX_FAILURES = 2
-"""How often all workers start again from the last checkpoint after one of them died."""
+BEST = 2
+"""Checkpoints that are kept beside the last: the best of the run by its task's objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,7 @@ class Job:
         recipe: what.
         store_url: on what.
         run_dir: absolute folder of the run; its name is the run's name.
+        url: where the run is kept, if not in that folder.
         workers: Ray Train workers; 0: this process, without Ray.
         tracking: MLflow, if the run is to be tracked.
         run_id: of its MLflow run.
@@ -46,13 +53,19 @@ class Job:
     recipe: Recipe
     store_url: str
     run_dir: Path
-    workers: int = 2
+    url: str = ""
+    workers: Workers = Workers(least=2, most=2)
     tracking: Tracking | None = None
     run_id: str = ""
 
+    @property
+    def place(self) -> Place:
+        """Of the run."""
+        return Place(folder=self.run_dir, url=self.url)
+
     def run_log(self) -> RunLog | None:
         """The MLflow log of this run."""
-        return RunLog(self.tracking, self.run_id) if self.tracking else None
+        return RunLog(self.tracking, self.run_id, SystemMetrics()) if self.tracking else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +96,7 @@ def ended(result: FitResult) -> Ended:
 
 def run(job: Job, hooks: Hooks) -> FitResult:
     """Train in this process, as the rank that the hooks say."""
-    store = Store.open(job.store_url)
+    store = patiently(lambda: Store.open(job.store_url))
     training = task_of(job.recipe).prepare(job.recipe, store, hooks)
     identity = {**flatten(job.recipe), "store_hash": store.hash}
     try:
@@ -95,28 +108,60 @@ def run(job: Job, hooks: Hooks) -> FitResult:
 def _worker(config: dict[str, Any]) -> Ended:
     torch.set_num_threads(1)
     job: Job = config["job"]
-    return ended(run(job, RayHooks(job.run_dir, job.run_log)))
+    with at_worker(job.place) as place:
+        return ended(run(job, RayHooks(place, job.run_log, gpu=job.workers.gpus > 0)))
 
 
-def _on_ray(job: Job) -> tuple[Path, Ended]:
-    trainer = TorchTrainer(
-        _worker,
+@contextmanager
+def at_worker(place: Place) -> Iterator[Place]:
+    """The same for all workers, but that a run at a URL has a folder of this process's own."""
+    if not place.url:
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="aign-run-") as own:
+        yield replace(place, folder=Path(own))
+
+
+def _trainer(job: Job) -> EqualTrainer:
+    storage, path = ray_storage(job.place.url) if job.place.url else (None, str(job.place.folder))
+    return EqualTrainer(
+        streams=job.recipe.loader_streams,
+        train_loop_per_worker=_worker,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=rt.ScalingConfig(num_workers=job.workers, resources_per_worker={"CPU": 1}),
+        torch_config=job.workers.torch,
+        scaling_config=job.workers.scaling,
         run_config=rt.RunConfig(
-            name="ray",
-            storage_path=str(job.run_dir),
-            checkpoint_config=rt.CheckpointConfig(num_to_keep=2),
-            failure_config=rt.FailureConfig(max_failures=MAX_FAILURES),
+            name=CHECKPOINTS,
+            storage_path=path,
+            storage_filesystem=storage,
+            checkpoint_config=_kept(job),
+            failure_config=rt.FailureConfig(max_failures=-1),  # GiveUp counts them
             callbacks=[GiveUp()],
         ),
     )
+
+
+def _kept(job: Job) -> rt.CheckpointConfig:
+    """The best checkpoints, where there is anything to choose by, and always the last one, from which a run goes on."""
+    task = task_of(job.recipe)
+    try:
+        best = task.goal(job.recipe, Store.open(job.store_url)).metric
+    except UserError:
+        return rt.CheckpointConfig(num_to_keep=BEST)
+    order = "max" if best.higher else "min"
+    return rt.CheckpointConfig(num_to_keep=BEST, checkpoint_score_attribute=best.name, checkpoint_score_order=order)
+
+
+def _on_ray(job: Job) -> tuple[dict[str, Any], Ended]:
+    """The last checkpoint and what is in none; the log of a run at a URL is brought into its folder."""
     with _watched(job), _interruptible():
-        result = trainer.fit()
+        result = _trainer(job).fit()
     if result.checkpoint is None:
-        raise UserError(f"run {job.run_dir.name} reported no checkpoint")
-    return Path(result.checkpoint.path), result.return_value
+        raise UserError(f"run {job.place.folder.name} reported no checkpoint")
+    with result.checkpoint.as_directory() as folder:
+        if job.place.url:
+            shutil.copyfile(Path(folder) / LOG, job.place.folder / LOG)
+        return load_state(Path(folder) / CHECKPOINT), result.return_value
 
 
 @contextmanager
@@ -136,17 +181,18 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def _watched(job: Job) -> Iterator[None]:
     """Show the steps that rank 0 has logged so far: Ray shows nothing of what its workers print."""
-    ended = threading.Event()
+    ended, newest = threading.Event(), step_at(job.place)
 
     def watch(advance: Callable[[int], None]) -> None:
         shown = 0
-        while not ended.wait(0.5):
-            step = last_step(job.run_dir)
+        while not ended.wait(2.0 if job.place.url else 0.5):
+            step = newest()
             advance(step - shown)
             shown = step
-        advance(last_step(job.run_dir) - shown)
+        advance(newest() - shown)
 
-    with progress(job.recipe.fit.steps, f"train {job.recipe.name} on {job.workers} workers", "steps") as advance:
+    title = f"train {job.recipe.name} on {job.workers.shown} workers"
+    with progress(job.recipe.fit.steps, title, "steps") as advance:
         thread = threading.Thread(target=watch, args=(advance,), daemon=True)
         thread.start()
         try:
@@ -160,15 +206,15 @@ def train(job: Job, address: str | None = None) -> Trained:
     """Run a training to its end; a run of the same name and configuration goes on where it was.
 
     Raises:
-        UserError: the configuration differs from the run's, roles overlap, a loss is not finite, the disk is full.
+        UserError: the configuration differs from the run's, roles overlap, a loss is not finite, the disk is full, the
+            workers cannot be had or do not share the streams equally, or workers die again and again.
     """
-    if job.workers == 0:
-        speed, dead = ended(run(job, LocalHooks(job.run_dir)))
-        state = load_state(job.run_dir / CHECKPOINT)
+    if job.workers.most == 0:
+        state, (speed, dead) = _here(job)
     else:
         with cluster(address):
-            folder, (speed, dead) = _unwrapped(job)
-            state = load_state(folder / CHECKPOINT)
+            job.workers.check(job.recipe.loader_streams, is_own(address))
+            state, (speed, dead) = _unwrapped(job)
     averaged = {
         name.removeprefix("module."): value for name, value in state["ema"].items() if name.startswith("module.")
     }
@@ -176,7 +222,18 @@ def train(job: Job, address: str | None = None) -> Trained:
     return Trained(generator=generator, metrics=dict(state["metrics"]), steps_per_second=speed, dead=dead)
 
 
-def _unwrapped(job: Job) -> tuple[Path, Ended]:
+def _here(job: Job) -> tuple[dict[str, Any], Ended]:
+    """Without Ray, whose storage is what reaches a URL."""
+    if job.place.url:
+        raise UserError(f"got run {job.place.url} and --workers 0; allowed for a run at a URL is at least 1 worker")
+    device = torch.device("cuda" if job.workers.gpus else "cpu")
+    if job.workers.gpus and not torch.cuda.is_available():
+        raise UserError(f"got --gpus-per-worker {job.workers.gpus:g}; torch finds no GPU on this machine")
+    told = ended(run(job, TrackedHooks(job.place.folder, job.run_log(), device)))
+    return load_state(job.place.folder / CHECKPOINT), told
+
+
+def _unwrapped(job: Job) -> tuple[dict[str, Any], Ended]:
     """A user's mistake found by a worker is told once, in one line, not as a stack of remote tracebacks."""
     try:
         return _on_ray(job)
@@ -185,5 +242,5 @@ def _unwrapped(job: Job) -> tuple[Path, Ended]:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, OSError) and cause.errno is not None:
-            raise StorageError(f"cannot write run {job.run_dir}: {os.strerror(cause.errno)}") from None
+            raise StorageError(f"cannot write run {job.place.shown}: {os.strerror(cause.errno)}") from None
         raise

@@ -14,45 +14,56 @@ from aign.framework.errors import UserError
 from aign.inference.package import load_card, load_package
 from aign.recipes.task import Task
 from aign.registry import models
-from aign.registry.gates import Score
+from aign.registry.evidence import record_measured
+from aign.registry.gates import Measured, Score, units_hash
+from aign.registry.licences import LicencePolicy
+from aign.registry.promotion import promote
 from aign.registry.tracking import Tracking, open_tracking
 from pipelines.arguments import parse
 from pipelines.run_folder import Run
+from pipelines.run_place import opened
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Register a finished run; it becomes champion only if its protocol metric is better on the same store.
+    """Register a finished run; it becomes champion only if it passes the gates, else it waits as challenger.
 
     Attributes:
-        run: folder of the run.
-        name: of the registered model; nothing: the task's, lifting or motion_capture.
+        run: folder or fsspec URL of the run.
+        name: of the registered model; nothing: the task's name.
+        license_policy: which licences the champions of that name may have, said once for a name: permissive ones, or
+            any. Nothing: the name's; for a new name permissive where this model's licences are.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[str]
     name: str = ""
+    license_policy: LicencePolicy | None = None
     mlflow: Path = Path("mlflow")
 
 
-def score_of(report: Any, task: Task) -> Score:
-    """A report's headline as what the gate compares.
+def measured_of(report: Any, task: Task) -> Measured:
+    """A report as the gates compare it.
 
     Raises:
         UserError: the report has no headline.
     """
-    headline = task.headline(report)
+    headline, units = task.headline(report), task.units(report)
     if headline.value is None:
         raise UserError(
             f"the report of {report.method} has no number to compare: it was measured without the truth in 3D"
         )
-    return Score(
+    score = Score(
         protocol=report.protocol,
         protocol_hash=report.protocol_hash,
         store_hash=report.store_hash,
         metric=headline.name,
-        value_mm=float(headline.value),
+        value=float(headline.value),
+        higher_is_better=headline.higher_is_better,
+        subject=headline.subject,
+        test=units_hash(units.get(headline.name, {})),
     )
+    return Measured(score=score, numbers=dict(task.numbers(report)), units=units)
 
 
 def example_of(run: Run) -> Mapping[str, np.ndarray]:
@@ -60,46 +71,56 @@ def example_of(run: Run) -> Mapping[str, np.ndarray]:
     return run.task.example(Store.open(run.store_url), load_card(run.package).role("test"))
 
 
-def register(run: Run, name: str, tracking: Tracking) -> models.Registered:
-    """Add the run's model; a champion that was measured on another store is measured on this one first.
+def register(run: Run, name: str, tracking: Tracking, policy: LicencePolicy | None = None) -> models.Registered:
+    """Add the run's model; a champion that was not measured on the same test clips is measured on them first.
 
     A run that is registered already keeps its version and is only judged again.
 
     Raises:
-        UserError: nothing was measured, the model of that name is of another task, or what `models.register` raises.
+        UserError: nothing was measured, the model of that name is of another task or for something else, or what
+            `models.register` raises.
     """
-    score = score_of(run.report, run.task)
-    _measure_champion(run, name, tracking, score)
-    there = [row.version for row in models.list_models(tracking) if (row.name, row.run_id) == (name, run.run_id)]
-    if there:
-        decision = models.promote(tracking, name, there[0])
+    measured = measured_of(run.report, run.task)
+    rows = [row for row in models.list_models(tracking) if row.name == name]
+    for row in rows:
+        if "champion" in row.aliases and row.score is not None:
+            _check_alike(name, row, run, measured.score)
+            _measure_champion(run, row, tracking, measured.score)
+    if there := [row.version for row in rows if row.run_id == run.run_id]:
+        record_measured(tracking, name, there[0], measured)
+        decision = promote(tracking, name, there[0])
         return models.Registered(version=there[0], promoted=decision.promote, reason=decision.reason)
-    return models.register(tracking, run.run_id, run.package, name, score, example_of(run))
+    candidate = models.Candidate(run_id=run.run_id, package=run.package, measured=measured, example=example_of(run))
+    return models.register(tracking, candidate, name, policy)
 
 
-def _measure_champion(run: Run, name: str, tracking: Tracking, score: Score) -> None:
+def _check_alike(name: str, champion: models.ModelRow, run: Run, score: Score) -> None:
+    """One name holds models of one task, for one thing."""
+    if champion.task and champion.task != run.task.name:
+        raise UserError(f"{name} holds models of {champion.task}, the run's is of {run.task.name}; give another --name")
+    if champion.score and champion.score.subject != score.subject:
+        raise UserError(
+            f"{name} holds models for {champion.score.subject}, the run's is for {score.subject}; give another --name"
+        )
+
+
+def _measure_champion(run: Run, row: models.ModelRow, tracking: Tracking, score: Score) -> None:
     """Give the present champion a score that the candidate's can be compared with."""
-    for row in models.list_models(tracking):
-        known, task = row.score, run.task
-        if row.name != name or "champion" not in row.aliases or known is None:
-            continue
-        if (known.store_hash, known.protocol_hash) == (score.store_hash, score.protocol_hash):
-            continue
-        champion, card = load_package(models.pull(tracking, f"models:/{name}@champion", run.folder / "champion"))
-        if card.task != task.name:
-            raise UserError(f"{name} holds models of {card.task}, the run's is of {task.name}; give it another --name")
-        mine = load_card(run.package)
-        view = task.view(Store.open(run.store_url), mine.role("test"), mine.network)
-        provenance = Provenance(method=card.recipe, data=run.report.data, store_hash=score.store_hash)
-        report = task.measure(task.method(champion), view, score.protocol, provenance)
-        models.record_score(tracking, name, row.version, score_of(report, task))
+    if score.key in row.compared:
+        return
+    champion, card = load_package(models.pull(tracking, f"models:/{row.name}/{row.version}", run.folder / "champion"))
+    task, mine = run.task, load_card(run.package)
+    view = task.view(Store.open(run.store_url), mine.role("test"), mine.network)
+    provenance = Provenance(method=card.recipe, data=run.report.data, store_hash=score.store_hash)
+    report = task.measure(task.method(champion), view, score.protocol, provenance)
+    record_measured(tracking, row.name, row.version, measured_of(report, task))
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     args = parse(Arguments, "aign register", argv)
-    run = Run.open(args.run)
-    name = args.name or run.task.name
-    done = register(run, name, open_tracking(args.mlflow))
+    with opened(args.run) as run:
+        name = args.name or run.task.name
+        done = register(run, name, open_tracking(args.mlflow), args.license_policy)
     state = "is now the champion" if done.promoted else "is registered"
     print(f"{name} version {done.version} {state}: {done.reason}")

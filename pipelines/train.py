@@ -15,49 +15,89 @@ from torch import nn
 
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
+from aign.framework.errors import StorageError
 from aign.inference.figure import training_curves
 from aign.inference.package import ModelCard, blank, save_package
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
-from aign.registry.run_log import RunLog
-from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
+from aign.registry.run_log import sync
+from aign.registry.tracking import (
+    RunFacts,
+    Status,
+    Tracking,
+    check_there,
+    finish,
+    log_files,
+    open_tracking,
+    start_run,
+    wait_for,
+)
 from aign.training.gradients import dead_warning
 from infra.storage import absolute
 from pipelines.commit import commit
 from pipelines.ray_train import Job, train
 from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
+from pipelines.run_place import Place, place_of, push
 from pipelines.tune_folder import find_trial
+from pipelines.workers import Workers
 
 
 def run_recipe(
     recipe: Recipe, store_url: str, folder: Path, tracking: Tracking, workers: int, address: str | None = None
 ) -> Run:
-    """Train, test, package, track. A folder that holds the run goes on where it was; a finished one is kept.
+    """`run_at` in a folder, with so many workers."""
+    return run_at(recipe, store_url, Place(folder=folder), tracking, Workers.fixed(workers), address)
+
+
+def run_at(
+    recipe: Recipe, store_url: str, place: Place, tracking: Tracking, workers: Workers, address: str | None = None
+) -> Run:
+    """Train, test, package, track. A place that holds the run goes on where it was; a finished one is kept.
 
     Raises:
-        UserError: roles overlap, the folder holds a run of another configuration, another process trains it, or what
+        UserError: roles overlap, the place holds a run of another configuration, another process trains it, or what
             `train` raises.
     """
-    store = Store.open(store_url)
+    store, folder = Store.open(store_url), place.folder
     sources = task_of(recipe).sources(recipe, store)
     config = {**dataclasses.asdict(recipe), **sources.hashes}
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         check_same(folder, config)
+        push(place)
         if (folder / FINISHED).exists():
             return Run.open(folder)
-        facts = RunFacts(recipe=recipe.name, store_hash=store.hash, licences=sources.licences, commit=commit())
+        facts = RunFacts(
+            recipe=recipe.name,
+            store_hash=store.hash,
+            licences=sources.licences,
+            commit=commit(),
+            stores=sources.hashes,
+            store_url=store_url,
+        )
         run_id = start_run(tracking, folder.name, config, facts)
-        job = Job(recipe=recipe, store_url=store_url, run_dir=folder, workers=workers, tracking=tracking, run_id=run_id)
+        where: dict[str, Any] = {"store_url": store_url, "run_dir": folder, "url": place.url, "workers": workers}
         try:
+            job = Job(recipe=recipe, tracking=tracking, run_id=run_id, **where)
             speed = _train_and_test(job, store, sources, address)
         except BaseException as error:
-            finish(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            _end(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         finish(tracking, run_id)
         publish(folder / FINISHED, json.dumps({"run_id": run_id, "store_url": store_url}, indent=1))
+        push(place)
         return dataclasses.replace(Run.open(folder), steps_per_second=speed)
+
+
+def _end(tracking: Tracking, run_id: str, status: Status) -> None:
+    """Say how a run ended; where nobody listens, the run's own error is what the user needs to read."""
+    try:
+        check_there(tracking)
+    except StorageError as error:
+        print(f"{error}; its run there still says that it runs", file=sys.stderr)
+    else:
+        finish(tracking, run_id, status)
 
 
 def _train_and_test(job: Job, store: Store, sources: Sources, address: str | None) -> float:
@@ -71,10 +111,10 @@ def _train_and_test(job: Job, store: Store, sources: Sources, address: str | Non
     report = test(model, recipe, store, sources)
     _write(folder, recipe, sources, model, report)
     assert job.tracking is not None, "a run is tracked"
-    log = RunLog(job.tracking, job.run_id)
-    log.log(recipe.fit.steps, {f"test/{name}": value for name, value in task.numbers(report).items()})
-    log.flush()
-    kept = ("report.json", "table.md", "table.html", "curves.png", "package")
+    wait_for(job.tracking)
+    tested = {f"test/{name}": value for name, value in task.numbers(report).items()}
+    sync(job.tracking, job.run_id, [*logged(folder), {"step": recipe.fit.steps, **tested}])
+    kept = ("report.json", "table.md", "table.html", "table.csv", "curves.png", "package")
     log_files(job.tracking, job.run_id, [folder / name for name in kept])
     return trained.steps_per_second
 
@@ -100,11 +140,14 @@ def _write(folder: Path, recipe: Recipe, sources: Sources, model: nn.Module, rep
         protocol=f"{report.protocol} ({report.protocol_hash})",
         metrics=task.numbers(report),
         body=task.body,
+        intended_use=task.intended_use,
+        limits=task.limits(report),
     )
     save_package(folder / "package", model, card)
     table = task.draw([report], None)
     publish(folder / "table.md", table.markdown)
     publish(folder / "table.html", table.html)
+    publish(folder / "table.csv", table.csv)
     publish(folder / "report.json", report.to_json())
     training_curves(folder / "curves.png", {recipe.name: logged(folder)})
 
@@ -123,18 +166,20 @@ class Arguments:
         from_trial: train with the numbers of a trial of `aign tune` and all steps of the recipe: the search's folder
             (its best trial), a trial's folder, or its number in tune/RECIPE. Flags beside it win.
         name: of the run; the same name goes on where it was. Nothing: the recipe's, and the trial's.
-        runs: folder of the runs.
+        runs: folder or fsspec URL of the runs.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
-        workers: Ray Train workers; 0: this process, without Ray.
+        workers: Ray Train workers; 1:4: as many of these as there is place for; 0: this process, without Ray.
+        gpus_per_worker: 0: none; 1: one each; between: a part, shared with other workers.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
     """
 
     store: str
     from_trial: str = ""
     name: str = ""
-    runs: Path = Path("runs")
+    runs: str = "runs"
     mlflow: Path = Path("mlflow")
-    workers: int = 2
+    workers: str = "2"
+    gpus_per_worker: float = 0.0
     address: str | None = None
 
 
@@ -163,9 +208,11 @@ def main(argv: Sequence[str]) -> None:
     """Parse and run."""
     parsed = parse(argv)
     args, recipe = parsed.args, chosen(parsed.recipe, parsed.args.mlflow)
-    folder = (args.runs.expanduser() / (args.name or recipe.name)).absolute()
-    run = run_recipe(recipe, absolute(args.store), folder, open_tracking(args.mlflow), args.workers, args.address)
+    workers = Workers.parse(args.workers, args.gpus_per_worker)
+    tracking = open_tracking(args.mlflow)
+    with place_of(args.runs, args.name or recipe.name) as place:
+        run = run_at(recipe, absolute(args.store), place, tracking, workers, args.address)
     console = Console()
     console.print(run.task.draw([run.report], None).rich(console.width))
     speed = f"{run.steps_per_second:.0f} steps/s" if run.steps_per_second else "finished before"
-    print(f"run {folder} ({speed}); next: aign register {folder} --name {run.task.name}")
+    print(f"run {place.shown} ({speed}); next: aign register {place.shown} --name {run.task.name}")

@@ -16,6 +16,7 @@ from aign.evaluation.faces_net import PARTS, parts_at_side
 from aign.evaluation.faces_protocol import FaceProtocol
 from aign.evaluation.faces_report import FaceReport, known
 from aign.evaluation.faces_view import FaceView, groups_of
+from aign.evaluation.paired import units_of
 from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
 from aign.tasks.faces.bias import IDENTITY, Bias, satisfied
@@ -41,7 +42,8 @@ def measure_faces(
     """
     if images.shape != view.before.shape or not len(images):
         raise UserError(f"got pictures {list(images.shape)}; allowed are one of each input: {list(view.before.shape)}")
-    numbers, counts = _means(_pixel_values(images, view, protocol))
+    by_picture = _pixel_values(images, view, protocol)
+    numbers, counts = _means(by_picture)
     audit: dict[str, dict[str, float]] = {}
     groups: dict[str, dict[str, float]] = {}
     if view.judge is not None and view.read_before is not None:
@@ -53,6 +55,7 @@ def measure_faces(
             _realism(after, view, protocol),
         ):
             numbers, counts = numbers | more, counts | of
+        by_picture |= _points(view.judge, after, view) if TARGET in numbers else {}
         audit = _audit(view.judge, after, view)
         groups = _groups(view.judge, after, view)
         drift = _drift(audit, view.target)
@@ -73,6 +76,7 @@ def measure_faces(
         num_pictures=len(images),
         audit=audit,
         groups=groups,
+        units=_units(by_picture, view),
     )
 
 
@@ -166,6 +170,23 @@ def _others_numbers(judge: Judge, after: Reading, view: FaceView) -> tuple[dict[
             numbers[name] = 100 * (numbers["target_rate"] - numbers[less])
             counts[name] = counts["target_rate"]
     return numbers, counts
+
+
+def _points(judge: Judge, after: Reading, view: FaceView) -> Values:
+    """What each picture of people without the target adds to the points: 100, 0 or -100."""
+    assert view.read_before is not None, "there is a judge"
+    now, then = has_target(judge, after, view.target), has_target(judge, view.read_before, view.target)
+    assert now is not None, "it can tell"
+    assert then is not None, "it can tell"
+    change = 100.0 * (now.astype(np.float64) - then.astype(np.float64))
+    return {TARGET: np.where(_without(view), change, np.nan)}
+
+
+def _units(values: Values, view: FaceView) -> dict[str, dict[str, list[float]]]:
+    """By picture."""
+    rows = zip(view.rows.sequence.tolist(), view.rows.frame.tolist(), strict=True)
+    names = np.array([f"{sequence}#{number}" for sequence, number in rows])
+    return units_of({name: np.where(np.isfinite(value), value, np.nan) for name, value in values.items()}, names)
 
 
 def _without(view: FaceView) -> Bool[np.ndarray, " n"]:

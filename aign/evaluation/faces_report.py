@@ -4,9 +4,10 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from aign.evaluation.paired import Units
 from aign.framework.errors import UserError
 
 
@@ -29,6 +30,8 @@ class FaceReport:
         audit: by attribute: mean of truth, before and after as the judge reads them, and the change in standard
             deviations of the truth; of the target too.
         groups: by group ("Male=+1"): change of every attribute in standard deviations, and "count".
+        units: of each picture, what is a mean over pictures: faithfulness, closeness to the truth and the target's
+            points; empty in reports of before there were any.
     """
 
     method: str
@@ -46,6 +49,7 @@ class FaceReport:
     num_pictures: int
     audit: Mapping[str, Mapping[str, float]]
     groups: Mapping[str, Mapping[str, float]]
+    units: Units = field(default_factory=dict)
 
     @property
     def headline(self) -> float:

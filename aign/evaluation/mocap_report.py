@@ -3,12 +3,13 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+from aign.evaluation.paired import Units, units_of
 from aign.evaluation.protocol import Protocol
 from aign.evaluation.report import Provenance
 from aign.evaluation.rows import Rows, selected
@@ -34,6 +35,7 @@ class MocapReport:
         per_action: means over each action's frames, by action and name.
         per_clip: means over the frames of each sequence seen by a camera, by "SEQUENCE@CAMERA" and name.
         frames_per_clip: frames measured of each.
+        units: every number of each sequence, all its cameras together; empty in reports of before there were any.
     """
 
     method: str
@@ -49,6 +51,7 @@ class MocapReport:
     per_action: Mapping[str, Mapping[str, float]]
     per_clip: Mapping[str, Mapping[str, float]]
     frames_per_clip: Mapping[str, int]
+    units: Units = field(default_factory=dict)
 
     @property
     def headline(self) -> float:
@@ -126,6 +129,11 @@ def summarise(
         per_action=per_action,
         per_clip=_grouped(arrays, clips, kept),
         frames_per_clip={name: int((kept & (clips == name)).sum()) for name in np.unique(clips[kept]).tolist()},
+        units=units_of(
+            {name: np.where(kept, value, np.nan) for name, value in arrays.items()},
+            rows.sequence,
+            rows.action if protocol.aggregation == "actions" else None,
+        ),
     )
 
 

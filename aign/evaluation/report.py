@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aign.data.actions import ACTIONS_13, ACTIONS_15, canonical_action
 from aign.data.datasets.h36m.h36m_takes import DAMAGED
+from aign.evaluation.paired import Units, units_of
 from aign.evaluation.pose import METRICS, Alignment, centre, is_flipped
 from aign.evaluation.protocol import Protocol
 from aign.evaluation.rows import Rows, selected
@@ -73,6 +74,7 @@ class Report:
         damaged: poses measured of each sequence whose published truth is known to be wrong.
         num_views: sequences by cameras that poses were measured of.
         of_views: those of Human3.6M that the protocol counts; 0 for open data.
+        units: errors by alignment, and "flip_rate", of each sequence; empty in reports of before there were any.
     """
 
     method: str
@@ -90,6 +92,7 @@ class Report:
     damaged: Mapping[str, int] = field(default_factory=dict)
     num_views: int = 0
     of_views: int = 0
+    units: Units = field(default_factory=dict)
 
     @property
     def headline(self) -> float | None:
@@ -156,23 +159,23 @@ def evaluate(
     _check_values(pred, target, scored, protocol.root)
     found, counts = np.unique(actions, return_counts=True)
     sequences, cameras = (names[chosen.numpy()][usable.numpy()] for names in (rows.sequence, rows.camera))
+    errors = {name: METRICS[name][1](pred, target, scored, protocol.root).numpy() for name in protocol.alignments}
+    flipped = is_flipped(pred, target, scored).double().numpy()
     return Report(
         **dataclasses.asdict(provenance),
         protocol=protocol.id,
         protocol_hash=protocol.hash,
         aggregation=protocol.aggregation,
         columns=protocol.actions or tuple(found.tolist()),
-        scores={
-            name: _scores(METRICS[name][1](pred, target, scored, protocol.root).numpy(), actions, protocol.actions)
-            for name in protocol.alignments
-        },
-        flip_rate=float(is_flipped(pred, target, scored).double().mean()),
+        scores={name: _scores(value, actions, protocol.actions) for name, value in errors.items()},
+        flip_rate=float(flipped.mean()),
         num_frames=len(pred),
         num_skipped=int((~usable).sum()),
         frames_per_action=dict(zip(found.tolist(), counts.tolist(), strict=True)),
         damaged={name: n for name in DAMAGED if (n := int((sequences == name).sum()))},
         num_views=len(set(zip(sequences.tolist(), cameras.tolist(), strict=True))),
         of_views=protocol.num_views,
+        units=_units(errors, sequences, actions, protocol) | units_of({"flip_rate": flipped}, sequences),
     )
 
 
@@ -222,6 +225,18 @@ def _scores(values_mm: Float[np.ndarray, " n"], actions: Shaped[np.ndarray, " n"
         mean_13=_mean(per_action, ACTIONS_13),
         mean_15=_mean(per_action, ACTIONS_15),
     )
+
+
+def _units(
+    errors: Mapping[Alignment, Float[np.ndarray, " n"]],
+    sequences: Shaped[np.ndarray, " n"],
+    actions: Shaped[np.ndarray, " n"],
+    protocol: Protocol,
+) -> dict[str, dict[str, list[float]]]:
+    """By sequence, what the mean that the protocol names is made of."""
+    counted = np.isin(actions, protocol.actions or np.unique(actions))
+    kept = {str(name): np.where(counted, value, np.nan) for name, value in errors.items()}
+    return units_of(kept, sequences, actions if protocol.aggregation == "actions" else None)
 
 
 def _mean(per_action: Mapping[str, float], actions: tuple[str, ...]) -> float | None:

@@ -117,6 +117,8 @@ class ModelCard:
         metrics: on the test role of that store, by name; the unit stands at the name's end.
         body: name of the body model whose pose and shape it tells; "" of a lifter.
         version: of the package that made it.
+        intended_use: what it is for, in words.
+        limits: what it is not for and where it fails, in sentences.
     """
 
     network: Network
@@ -128,6 +130,8 @@ class ModelCard:
     metrics: Mapping[str, float]
     body: str = ""
     version: str = __version__
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -186,14 +190,17 @@ def load_card(folder: Path) -> ModelCard:
 def _with_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
     """JSON's lists back to tuples."""
     sequences = {role: tuple(names) for role, names in data["sequences"].items()}
-    return {**data, "licences": tuple(data["licences"]), "sequences": sequences}
+    told = {"licences": tuple(data["licences"]), "limits": tuple(data.get("limits", ()))}
+    return {**data, **told, "sequences": sequences}
 
 
 def _wrong_field(data: Mapping[str, Any]) -> str | None:
     """What no writer of ours would have written."""
     licences, metrics = data["licences"], data["metrics"]
-    if not isinstance(licences, list) or not all(isinstance(t, str) for t in (*(data[n] for n in _TEXTS), *licences)):
-        return f"{', '.join(_TEXTS)} or licences that are no text"
+    limits, texts = data.get("limits", []), [data.get("intended_use", ""), *(data[name] for name in _TEXTS)]
+    listed = isinstance(licences, list) and isinstance(limits, list)
+    if not listed or not all(isinstance(t, str) for t in (*texts, *licences, *limits)):
+        return f"{', '.join(_TEXTS)}, intended_use, licences or limits that are no text"
     sequences = data["sequences"]
     if not isinstance(sequences, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in sequences.values()

@@ -17,6 +17,7 @@ from aign.evaluation.faces_table import face_table
 from aign.evaluation.faces_view import FaceView, read_faces
 from aign.evaluation.mocap_table import render_csv, render_html, render_markdown
 from aign.evaluation.mocap_terminal import render_terminal
+from aign.evaluation.paired import Units
 from aign.evaluation.report import Provenance
 from aign.evaluation.trials import Goal, Metric
 from aign.framework.errors import UserError
@@ -55,6 +56,8 @@ from aign.tasks.faces.superresolution import SuperResolverConfig, forth_alone
 from aign.training import Hooks
 
 EXAMPLES = 4
+AUDITED = 10
+"""Attributes that stand on a model's card, those that moved most; the report has all."""
 R = TypeVar("R", bound=FaceRecipe)
 
 
@@ -162,11 +165,36 @@ def _selection(role: str, store: Store, card: ModelCard | None) -> Selection | N
 
 
 def _headline(report: FaceReport) -> Headline:
-    return Headline(name=report.headline_name, value=report.headline)
+    subject = f"bias {report.bias or 'none'}, {report.side_px} px"
+    return Headline(name=report.headline_name, value=report.headline, higher_is_better=True, subject=subject)
 
 
 def _numbers(report: FaceReport) -> Mapping[str, float]:
     return report.numbers
+
+
+def _units(report: FaceReport) -> Units:
+    return report.units
+
+
+def _limits(report: FaceReport) -> tuple[str, ...]:
+    """What faces are never for, and what the audit found of this model."""
+    moved = {name: entry for name, entry in report.audit.items() if "change_sd" in entry}
+    return (
+        "Every detail is imagined: it says nothing of the person in the picture. Never identify anybody by it.",
+        "It changes what its memory is biased to, and other things with it; groups of people are changed differently.",
+        *(
+            f"Audit: {name} moves by {entry['change_sd']:+.2f} standard deviations."
+            for name, entry in sorted(moved.items(), key=lambda item: -abs(item[1]["change_sd"]))[:AUDITED]
+        ),
+        *(
+            f"Audit: among {group} ({change['count']:.0f} pictures) {worst} moves most, by {change[worst]:+.2f} "
+            "standard deviations."
+            for group, change in report.groups.items()
+            if (worst := max((n for n in change if n != "count"), key=lambda n: abs(change[n]), default=""))
+        ),
+        f"The judge of the audit: {report.judge}." if report.judge else "Nothing judged what it changes: no audit.",
+    )
 
 
 def _published(_: Store, __: Selection, ___: str, ____: KeypointChoice) -> None:
@@ -196,6 +224,8 @@ _SHARED: Mapping[str, Any] = {
     "read_report": FaceReport.from_json,
     "headline": _headline,
     "numbers": _numbers,
+    "units": _units,
+    "limits": _limits,
     "published": _published,
     "draw": _draw,
 }
@@ -210,6 +240,7 @@ SUPERRESOLUTION = Task(
     method=resolver_method,
     example=_resolver_example,
     baselines={"bicubic": bicubic_method},
+    intended_use="A larger picture of a face, one of many that the small one may have been made of; for demonstration.",
     **_SHARED,
 )
 INPAINTING = Task(
@@ -223,5 +254,6 @@ INPAINTING = Task(
     method=inpainter_method,
     example=_inpainter_example,
     baselines={"diffused": diffused_method},
+    intended_use="A part of a face that was hidden or taken away, imagined anew; for demonstration.",
     **_SHARED,
 )

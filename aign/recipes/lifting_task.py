@@ -11,6 +11,7 @@ from aign.data.actions import ACTIONS_15
 from aign.data.store import Selection, Store
 from aign.evaluation.baselines.untrained import BASELINES
 from aign.evaluation.lifting import METRIC_NAMES, Method, View, lifter_method, load_view, measure, metrics
+from aign.evaluation.paired import Units
 from aign.evaluation.protocol import SLIDE_PROTOCOLS, resolve
 from aign.evaluation.published import CANDIDATES, SLIDE, Keypoints, PublishedTable, keypoints_of
 from aign.evaluation.report import Report
@@ -85,6 +86,19 @@ def _headline(report: Report) -> Headline:
     return Headline(name=METRIC_NAMES[next(iter(report.scores))], value=report.headline)
 
 
+def _units(report: Report) -> Units:
+    return {METRIC_NAMES.get(name, name): of for name, of in report.units.items()}
+
+
+def _limits(report: Report) -> tuple[str, ...]:
+    return (
+        "Depth along the line of sight is the least certain; the absolute distance of a person follows from a body of "
+        "ordinary size.",
+        "People half seen, upside down or in poses that the memory does not hold are outside of what was tested.",
+        f"{report.flip_rate:.1%} of the test poses are mirrored in depth.",
+    )
+
+
 def _published(store: Store, test: Selection, protocol: str, choice: KeypointChoice) -> PublishedTable | None:
     if choice == "none":
         return None
@@ -142,6 +156,9 @@ LIFTING = Task(
     read_report=Report.from_json,
     headline=_headline,
     numbers=metrics,
+    units=_units,
+    intended_use="Joints in 3D, in the camera's frame, from 2D keypoints of one person in a calibrated camera.",
+    limits=_limits,
     published=_published,
     draw=_draw,
 )

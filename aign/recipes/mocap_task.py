@@ -17,6 +17,7 @@ from aign.evaluation.mocap import image_values, value_name
 from aign.evaluation.mocap_report import MocapReport, summarise
 from aign.evaluation.mocap_table import mocap_table, render_csv, render_html, render_markdown
 from aign.evaluation.mocap_terminal import render_terminal
+from aign.evaluation.paired import Units
 from aign.evaluation.protocol import PROTOCOLS, resolve
 from aign.evaluation.published import NIPS17_MESH, PublishedMesh
 from aign.evaluation.report import Provenance
@@ -154,6 +155,21 @@ def _numbers(report: MocapReport) -> Mapping[str, float]:
     return report.numbers
 
 
+def _units(report: MocapReport) -> Units:
+    return report.units
+
+
+def _limits(report: MocapReport) -> tuple[str, ...]:
+    flips = report.numbers.get("flip_rate")
+    told = () if flips is None else (f"{flips:.1%} of the test frames are mirrored in depth.",)
+    return (
+        "One person at a time; hands and face are not estimated, and clothes and hair are no part of the body model.",
+        "Shape is a guess where the picture shows loose clothes; it is not a measurement of a body.",
+        "Feet may slide, and a person half seen gets limbs that were never seen.",
+        *told,
+    )
+
+
 def _published(_: Store, __: Selection, protocol: str, choice: KeypointChoice) -> Sequence[PublishedMesh]:
     return NIPS17_MESH if choice != "none" and resolve(protocol).id in PUBLISHED_BESIDE else ()
 
@@ -191,6 +207,10 @@ MOTION_CAPTURE = Task(
     read_report=MocapReport.from_json,
     headline=_headline,
     numbers=_numbers,
+    units=_units,
+    intended_use="Pose, shape and place of one person's body from a crop of a video and its 2D keypoints, in a "
+    "calibrated camera.",
+    limits=_limits,
     published=_published,
     draw=_draw,
 )

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 
 from aign.data.store import Selection, Store
+from aign.evaluation.paired import Units
 from aign.evaluation.report import Provenance
 from aign.evaluation.trials import Goal
 from aign.inference.package import ModelCard, Network
@@ -35,10 +36,19 @@ class Sources:
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """A report's one number and what it is called; None where there is none."""
+    """A report's one number.
+
+    Attributes:
+        name: what it is called; the unit stands at its end.
+        value: None where there is none.
+        higher_is_better: else lower is.
+        subject: what the model was made for where the task does not say it; reports of two are of two things.
+    """
 
     name: str
     value: float | None
+    higher_is_better: bool = False
+    subject: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +91,9 @@ class Task:
         read_report: inverse of a report's to_json.
         headline: (report) -> its one number.
         numbers: (report) -> all means by name.
+        units: (report) -> of the means over test sequences or pictures, each one's part, named as in `numbers`.
+        intended_use: of its models, one sentence.
+        limits: (report) -> what its models are not for and where this one fails, in sentences.
         published: (store, selection, protocol, choice) -> printed numbers that may stand beside.
         draw: (reports, published) -> the table.
     """
@@ -107,5 +120,8 @@ class Task:
     read_report: Callable[[str], Any]
     headline: Callable[[Any], Headline]
     numbers: Callable[[Any], Mapping[str, float]]
+    units: Callable[[Any], Units]
+    intended_use: str
+    limits: Callable[[Any], tuple[str, ...]]
     published: Callable[[Store, Selection, str, KeypointChoice], Any]
     draw: Callable[[Any, Any], Drawn]

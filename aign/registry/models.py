@@ -1,12 +1,14 @@
-"""Registered models: versions that say what they are worth, and the alias `champion` that moves only for a reason.
+"""Registered models: versions that say what they are worth, who may be what, and why.
 
-A version's tags hold its scores; the registered model's tags hold the history of its champion.
+A version's tags hold its scores and what the gates said of it; its model's files hold all that was measured; the
+registered model's tags hold the history of its aliases.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,7 @@ from aign.inference.package import ModelCard
 from aign.inference.serving import Arrays
 from aign.registry.catalogue import (
     CHALLENGER,
-    CHAMPION,
     all_models,
-    champion_of,
     check_name,
     model_of,
     resolve_uri,
@@ -25,9 +25,13 @@ from aign.registry.catalogue import (
     versions_of,
 )
 from aign.registry.client import client_of, told
-from aign.registry.gates import Decision, Score, decide_versions, own_score, own_tags, score_tags
-from aign.registry.history import Move, former_champion, history_tag, read_history
+from aign.registry.description import described
+from aign.registry.evidence import MODEL_ID, all_measured, write_measured
+from aign.registry.gates import Measured, Score, own_score, own_tags, scores_of
+from aign.registry.history import Move, Ruling, read_history, read_rulings
+from aign.registry.licences import LicencePolicy, policy_of
 from aign.registry.packages import checked_package, download, try_example, upload
+from aign.registry.promotion import POLICY, move, promote
 from aign.registry.tracking import RUN_TAG, Tracking
 
 
@@ -51,6 +55,8 @@ class ModelRow:
         score: it was registered with; None where something else registered it.
         licences: of all it was trained on.
         recipe: name of the recipe.
+        task: of the model; "" where something else registered it.
+        compared: keys of all scores it has.
         run_id: of the training.
         created: when.
     """
@@ -61,88 +67,98 @@ class ModelRow:
     score: Score | None
     licences: tuple[str, ...]
     recipe: str
+    task: str
+    compared: frozenset[str]
     run_id: str
     created: datetime
 
 
-def register(tracking: Tracking, run_id: str, package: Path, name: str, score: Score, example: Arrays) -> Registered:
-    """Add a version to a registered model; it becomes champion if the gate says so, else challenger.
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Everything of a version.
+
+    Attributes:
+        row: as in a listing.
+        policy: licence policy of the registered model.
+        description: card, intended use and limits, in Markdown.
+        measured: all that was ever measured of it.
+        rulings: what the gates said of it, oldest first.
+        moves: of the registered model's aliases, oldest first.
+    """
+
+    row: ModelRow
+    policy: str
+    description: str
+    measured: tuple[Measured, ...]
+    rulings: tuple[Ruling, ...]
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What is registered.
+
+    Attributes:
+        run_id: of the training that made it.
+        package: folder of `aign.inference.package.save_package`.
+        measured: what the gate compares, and all numbers beside it.
+        example: real frames, as its service takes them; the model must answer them before anything is written.
+    """
+
+    run_id: str
+    package: Path
+    measured: Measured
+    example: Arrays
+
+
+def register(tracking: Tracking, candidate: Candidate, name: str, policy: LicencePolicy | None = None) -> Registered:
+    """Add a version to a registered model; it becomes champion if the gates say so, else challenger.
 
     Args:
         tracking: where.
-        run_id: of the training that made it.
-        package: folder of `aign.inference.package.save_package`.
+        candidate: what.
         name: of the registered model, made on first use.
-        score: what the gate compares.
-        example: real frames, as its service takes them; the model must answer them before anything is written.
+        policy: which licences its champions may have; None: the registered model's, or for a new one the strictest
+            that this version fits. It never changes.
 
     Raises:
-        UserError: the package is damaged or holds anything but its two files, the model answers nonsense, or the
-            store fails.
+        UserError: the package is damaged or holds anything but its two files, the model answers nonsense, the
+            registered model has another policy, or the store fails.
     """
     check_name(name)
-    served = checked_package(package)
-    try_example(served, example)
-    client = client_of(tracking.uri)
+    served = checked_package(candidate.package)
+    try_example(served, candidate.example)
+    client, run_id, measured = client_of(tracking.uri), candidate.run_id, candidate.measured
     with told(f"register {name} in {tracking.uri}"):
         run = client.get_run(run_id)
-        tags = {"run": run.data.tags.get(RUN_TAG, run_id), **_lineage(served.card), **own_tags(score)}
-        model = upload(tracking, run_id, package, example, tags)
-        if name not in {m.name for m in all_models(tracking)}:
-            client.create_registered_model(name)
-        made = client.create_model_version(name, model.source, run_id, tags, model_id=model.model_id)
+        known = {m.name for m in all_models(tracking)}
+        if name in known:
+            _check_policy(name, model_of(tracking, name).tags.get(POLICY, "any"), policy)
+        tags = {"run": run.data.tags.get(RUN_TAG, run_id), **_lineage(served.card), **own_tags(measured.score)}
+        beside = partial(write_measured, measured=measured)
+        model = upload(tracking, run_id, candidate.package, candidate.example, tags, beside)
+        if name not in known:
+            client.create_registered_model(name, tags={POLICY: policy or policy_of(served.card.licences)})
+        made = client.create_model_version(
+            name,
+            model.source,
+            run_id,
+            tags | {MODEL_ID: model.model_id},
+            description=described(served.card),
+            model_id=model.model_id,
+        )
         version = int(made.version)
-        client.set_registered_model_alias(name, CHALLENGER, str(version))
+    reason = f"registered from run {tags['run']}, waits for the gates"
+    move(tracking, name, Move(alias=CHALLENGER, version=version, back=False, reason=reason))
     decision = promote(tracking, name, version)
     return Registered(version=version, promoted=decision.promote, reason=decision.reason)
 
 
-def record_score(tracking: Tracking, name: str, version: int, score: Score) -> None:
-    """Tag a version with what another evaluation found, so that the gate can compare: the old champion on a new store.
-
-    Raises:
-        UserError: no such version.
-    """
-    version_of(tracking, name, version)
-    with told(f"tag {name} in {tracking.uri}"):
-        for key, text in score_tags(score).items():
-            client_of(tracking.uri).set_model_version_tag(name, str(version), key, text)
-
-
-def promote(tracking: Tracking, name: str, version: int, force: bool = False) -> Decision:
-    """Make a version champion if the gate allows it, or in any case with `force`.
-
-    Raises:
-        UserError: no such model or version.
-    """
-    candidate, champion = version_of(tracking, name, version), champion_of(tracking, name)
-    if champion is not None and int(champion.version) == version:
-        return Decision(promote=False, reason=f"version {version} is the champion already")
-    decision = decide_versions(candidate.tags, None if champion is None else champion.tags)
-    if force and not decision.promote:
-        decision = Decision(promote=True, reason=f"forced, although: {decision.reason}")
-    if decision.promote:
-        _move(tracking, name, Move(version=version, back=False, reason=decision.reason))
-    return decision
-
-
-def roll_back(tracking: Tracking, name: str) -> int:
-    """Give the alias back to the version that was champion before; called again, one further back.
-
-    Returns:
-        The champion's version now.
-
-    Raises:
-        UserError: no such model, or it had no other champion.
-    """
-    champion = champion_of(tracking, name)
-    now = None if champion is None else int(champion.version)
-    there = {int(v.version) for v in versions_of(tracking, name)}
-    version = former_champion(read_history(model_of(tracking, name).tags), now, there)
-    if version is None:
-        raise UserError(f"{name} had no champion before version {now}; its versions are {sorted(there)}")
-    _move(tracking, name, Move(version=version, back=True, reason=f"rolled back from version {now}"))
-    return version
+def _check_policy(name: str, policy: str, asked: LicencePolicy | None) -> None:
+    if asked is not None and asked != policy:
+        raise UserError(
+            f"got --license-policy {asked}; {name} has {policy}, and one name never mixes two: give another --name"
+        )
 
 
 def list_models(tracking: Tracking) -> list[ModelRow]:
@@ -182,6 +198,24 @@ def pull(tracking: Tracking, uri: str, cache: Path) -> Path:
     return folder
 
 
+def show(tracking: Tracking, uri: str) -> Shown:
+    """Everything of a version.
+
+    Raises:
+        UserError: there is no such model, version or alias.
+    """
+    name, number = resolve_uri(tracking, uri)
+    model, version = model_of(tracking, name), version_of(tracking, name, number)
+    return Shown(
+        row=_row(version, model.aliases),
+        policy=model.tags.get(POLICY, "any"),
+        description=version.description or "",
+        measured=tuple(all_measured(tracking, version)),
+        rulings=tuple(read_rulings(version.tags)),
+        moves=tuple(read_history(model.tags)),
+    )
+
+
 def _lineage(card: ModelCard) -> dict[str, str]:
     return {
         "task": card.task,
@@ -192,18 +226,6 @@ def _lineage(card: ModelCard) -> dict[str, str]:
     }
 
 
-def _move(tracking: Tracking, name: str, move: Move) -> None:
-    client = client_of(tracking.uri)
-    with told(f"move the champion of {name} in {tracking.uri}"):
-        model = client.get_registered_model(name)
-        # The alias first: killed in between, the history lacks a move, which roll_back survives; the other way round
-        # it would hold one that never was.
-        client.set_registered_model_alias(name, CHAMPION, str(move.version))
-        client.set_registered_model_tag(name, *history_tag(move, read_history(model.tags)))
-        if int(model.aliases.get(CHALLENGER, 0)) == move.version:
-            client.delete_registered_model_alias(name, CHALLENGER)
-
-
 def _row(version: Any, aliases: dict[str, Any]) -> ModelRow:
     return ModelRow(
         name=version.name,
@@ -212,6 +234,8 @@ def _row(version: Any, aliases: dict[str, Any]) -> ModelRow:
         score=own_score(version.tags),
         licences=tuple(json.loads(version.tags.get("licences", "[]"))),
         recipe=version.tags.get("recipe", ""),
+        task=version.tags.get("task", ""),
+        compared=frozenset(scores_of(version.tags)),
         run_id=version.run_id or "",
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
     )

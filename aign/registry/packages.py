@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,14 @@ def try_example(served: Served, example: Arrays) -> None:
             )
 
 
-def upload(tracking: Tracking, run_id: str, folder: Path, example: Arrays, metadata: Mapping[str, str]) -> Uploaded:
+def upload(
+    tracking: Tracking,
+    run_id: str,
+    folder: Path,
+    example: Arrays,
+    metadata: Mapping[str, str],
+    beside: Callable[[Path], None],
+) -> Uploaded:
     """Log a package as an MLflow pyfunc model of its run.
 
     Args:
@@ -76,6 +83,7 @@ def upload(tracking: Tracking, run_id: str, folder: Path, example: Arrays, metad
         folder: the package, checked.
         example: its input example.
         metadata: written into MLmodel.
+        beside: writes what else belongs to the model into its folder.
 
     Raises:
         UserError: the store fails; the logged model is then marked as failed.
@@ -92,6 +100,7 @@ def upload(tracking: Tracking, run_id: str, folder: Path, example: Arrays, metad
         logged = client.create_logged_model(experiment, name=task, source_run_id=run_id, tags=dict(metadata))
         try:
             _save(Path(temp) / "model", package, example, _signature(task), _mlmodel(logged, run_id, metadata))
+            beside(Path(temp) / "model")
             client.log_model_artifacts(logged.model_id, f"{temp}/model")
         except BaseException:
             client.finalize_logged_model(logged.model_id, "FAILED")

@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 import re
+import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,9 +23,12 @@ from aign.registry.client import client_of, told
 from aign.registry.parameters import flatten
 
 DATABASE, ARTIFACTS, CONFIG = "mlflow.db", "artifacts", "config.json"
-SQLITE = "sqlite:///"
+SQLITE, SERVERS = "sqlite:///", ("http://", "https://")
+PATIENCE_SECONDS = 300.0
+"""So long a finished training waits for a server that went away."""
 RUN_TAG, CONFIG_TAG = "aign.run", "aign.config_hash"
 PARAMS_PER_BATCH = 100
+DIGEST = 36
 _NAME = re.compile(r"[\w.+=@:/ -]{1,200}", re.ASCII)
 
 Status: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
@@ -58,12 +63,16 @@ class RunFacts:
         store_hash: of the store it trains on.
         licences: of the data in it.
         commit: of the code, "" where unknown.
+        stores: hash of every store it takes data from, by the part that the store plays.
+        store_url: where the store is; "" where that is not known.
     """
 
     recipe: str
     store_hash: str
     licences: tuple[str, ...]
     commit: str = ""
+    stores: Mapping[str, str] = field(default_factory=dict)
+    store_url: str = ""
 
 
 def open_tracking(folder: Path = Path("mlflow"), experiment: str = "aign") -> Tracking:
@@ -79,13 +88,42 @@ def open_tracking(folder: Path = Path("mlflow"), experiment: str = "aign") -> Tr
         UserError: the store cannot be reached, read or written, or is of a kind that MLflow no longer supports.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{folder.absolute() / DATABASE}"
-    if uri.startswith(("http://", "https://")):
+    if uri.startswith(SERVERS):
         _check_server(uri)
     elif uri.startswith(f"{SQLITE}/"):
         _check_file(Path(uri.removeprefix(SQLITE)))
     else:
         raise UserError(f"got MLFLOW_TRACKING_URI={uri}; allowed are {SQLITE}/absolute/path.db and http(s)://server")
     return Tracking(uri=uri, experiment=experiment)
+
+
+def check_there(tracking: Tracking) -> None:
+    """Make sure that a server answers, in ten seconds at most; a file is always there.
+
+    Raises:
+        StorageError: it does not.
+    """
+    if tracking.uri.startswith(SERVERS):
+        _check_server(tracking.uri)
+
+
+def wait_for(tracking: Tracking, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until a server answers that went away.
+
+    Raises:
+        StorageError: it does not come back in time.
+    """
+    until, told_once = time.monotonic() + seconds, False
+    while True:
+        try:
+            return check_there(tracking)
+        except StorageError as error:
+            if time.monotonic() > until:
+                raise
+            if not told_once:
+                print(f"{error}; waiting for it, at most {seconds:.0f} s", file=sys.stderr, flush=True)
+            told_once = True
+            time.sleep(1.0)
 
 
 def start_run(tracking: Tracking, name: str, config: Mapping[str, Any], facts: RunFacts) -> str:
@@ -120,6 +158,7 @@ def start_run(tracking: Tracking, name: str, config: Mapping[str, Any], facts: R
         # Again on every start: a training killed in between had left the run without them.
         _log_params(client, run_id, params)
         client.log_text(run_id, text, CONFIG)
+        client.log_inputs(run_id, datasets=_inputs(facts))
     return run_id
 
 
@@ -174,6 +213,21 @@ def _tags(facts: RunFacts) -> dict[str, str]:
         "licences": json.dumps(facts.licences),
         "commit": facts.commit,
     }
+
+
+def _inputs(facts: RunFacts) -> list[Any]:
+    """The stores as MLflow's data sets; its digests are shorter than our hashes, which stand in the tags."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    found = []
+    for part, digest in (facts.stores or {"store": facts.store_hash}).items():
+        url = facts.store_url if digest == facts.store_hash else ""
+        tags = {"mlflow.data.context": part, "store_hash": digest, "licences": json.dumps(facts.licences)}
+        source = json.dumps({"uri": url})
+        name = url.rstrip("/").rpartition("/")[2] or part
+        dataset = Dataset(name=name, digest=digest[:DIGEST], source_type="aign_store", source=source)
+        found.append(DatasetInput(dataset, [InputTag(key, value) for key, value in tags.items()]))
+    return found
 
 
 def _find(tracking: Tracking, name: str) -> Any:

@@ -1,6 +1,7 @@
 """What a production cluster has beside Ray: an S3-compatible store, and an MLflow server that asks who is there."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.cluster.nodes import TwoNodes, free_ports, two_nodes
 
@@ -21,18 +23,17 @@ SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "a-secret-nobody-may-see",
 }
 """On the nodes alone; the client that submits has none of them."""
-AUTH = """[mlflow]
-default_permission = NO_PERMISSIONS
-database_uri = sqlite:///{folder}/users.db
-admin_username = {MLFLOW_TRACKING_USERNAME}
-admin_password = {MLFLOW_TRACKING_PASSWORD}
-"""
+ADMIN = ("admin", "of-the-server-alone")
+AUTH = Path(__file__).parents[2] / "infra/mlflow/auth.ini"
 
 
 @contextmanager
 def mlflow_server(root: Path, bucket: str) -> Iterator[str]:
     """A server with authentication, its artifacts in a bucket; the URI before it answers, so others can start too."""
-    (root / "auth.ini").write_text(AUTH.format(folder=root, **SECRETS))
+    database = r"^database_uri = .+$"  # the users' PostgreSQL is replaced; the rest is what production has
+    (root / "auth.ini").write_text(
+        re.sub(database, f"database_uri = sqlite:///{root}/users.db", AUTH.read_text(), flags=re.MULTILINE)
+    )
     (port,) = free_ports(1)
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
@@ -41,6 +42,8 @@ def mlflow_server(root: Path, bucket: str) -> Iterator[str]:
     ]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(root / "auth.ini"),
+        "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN[0],
+        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "only-for-this-test",
         "MLFLOW_S3_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -54,6 +57,13 @@ def mlflow_server(root: Path, bucket: str) -> Iterator[str]:
     finally:
         os.killpg(server.pid, 9)
         server.wait()
+
+
+def add_user(uri: str) -> None:
+    """The jobs' user, who is no administrator."""
+    user = {"username": SECRETS["MLFLOW_TRACKING_USERNAME"], "password": SECRETS["MLFLOW_TRACKING_PASSWORD"]}
+    answer = requests.post(f"{uri}/api/2.0/mlflow/users/create", json=user, auth=ADMIN, timeout=60)
+    assert answer.ok, answer.text
 
 
 def wait_for(uri: str, log: Path) -> None:
@@ -77,4 +87,6 @@ def nodes(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     (root / "shared").mkdir()
     with mlflow_server(root, bucket) as uri, two_nodes(root / "shared", SECRETS) as cluster:
         wait_for(uri, root / "server.log")
+        assert requests.get(f"{uri}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=60).status_code == 401
+        add_user(uri)
         yield cluster, uri

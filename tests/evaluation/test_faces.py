@@ -106,6 +106,10 @@ def test_unknown_labels_are_in_no_group_and_have_no_target():
     report = measure_faces(FACES.images, view(attributes=some), SR, WHO)
     others = int((some[:, 0] > 0).sum())
     assert report.counts.get("target_points", 0) == others
+    for name in ("target_points", "faithful_psnr_db", "ssim"):
+        made = report.units[name].values()
+        assert sum(m * w for m, w in made) == pytest.approx(report.numbers[name])
+        assert len(made) == report.counts[name]
     assert sum(report.groups[g]["count"] for g in ("Male=+1", "Male=-1") if g in report.groups) == 4
     none = measure_faces(FACES.images, view(attributes=np.full_like(some, np.nan)), SR, WHO)
     assert "target_points" not in none.numbers

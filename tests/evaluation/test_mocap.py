@@ -180,6 +180,8 @@ def test_runs_end_with_the_clip_the_camera_and_a_gap() -> None:
 def test_json_and_back() -> None:
     measured = report(evidence=evidence())
     assert MocapReport.from_json(measured.to_json()) == measured
+    for name, number in measured.numbers.items():
+        assert sum(m * w for m, w in measured.units[name].values()) == pytest.approx(number, rel=1e-6)
     assert (measured.method, measured.protocol_hash) == ("toy", PELVIS.hash)
     for text in ("{}", "nonsense", "[1]", '{"method": "x"}'):
         with pytest.raises(UserError, match="not a motion-capture report"):

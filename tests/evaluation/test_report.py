@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -42,6 +43,10 @@ def rows(actions: list[str], **other: object) -> Rows:
     return Rows(**{**fields, **other})  # type: ignore[arg-type]
 
 
+def summed(units: Mapping[str, list[float]]) -> float:
+    return sum(mean * weight for mean, weight in units.values())
+
+
 def run(error_mm: list[float], where: Rows, protocol: Protocol = OPEN) -> Report:
     target = bodies(len(error_mm))
     valid = torch.ones(len(error_mm), 17, dtype=torch.bool)
@@ -57,6 +62,8 @@ def test_both_averages_by_hand() -> None:
     assert scores.mean_actions == pytest.approx(60, abs=1e-3)
     assert scores.mean_frames == pytest.approx(40, abs=1e-3)
     assert report.headline == scores.mean_actions
+    assert summed(report.units["root"]) == pytest.approx(60, abs=1e-3)
+    assert len(report.units["root"]) == 4
     assert (scores.mean_13, scores.mean_15) == (None, None)
     assert (report.num_frames, report.frames_per_action) == (4, {"Sitting": 1, "Walking": 3})
 

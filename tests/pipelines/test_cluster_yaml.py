@@ -81,6 +81,13 @@ def test_nodes_that_nothing_needs_are_not_started(config):
     assert config["available_node_types"]["head"]["resources"] == {"CPU": 0}
 
 
+def test_workers_are_spot_and_the_head_is_not(config):
+    spot = {
+        name: kind["node_config"].get("InstanceMarketOptions") for name, kind in config["available_node_types"].items()
+    }
+    assert spot == {"head": None, "cpu_preprocess": {"MarketType": "spot"}, "gpu_train": {"MarketType": "spot"}}
+
+
 def test_all_nodes_run_the_pinned_ray(config):
     pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned is not None

@@ -24,6 +24,7 @@ from pipelines.ray_train import Job, train
 from pipelines.register import example_of, register
 from pipelines.run_folder import Run
 from pipelines.train import logged, run_recipe
+from pipelines.workers import Workers
 from tests.pipelines.samples import leftovers, tiny, tiny_mocap
 
 FLAGS = ("--task.encoder.side-px", "32", "--task.encoder.channels", "8", "--task.encoder.width", "64")
@@ -77,7 +78,7 @@ def test_evaluate_measures_a_run_a_package_and_a_registered_model_alike(run, hom
     assert len(reports) == 3
     assert {r.headline for r in reports} == {run.report.headline}
     (row,) = [r for r in models.list_models(open_tracking(home / "mlflow")) if r.name == "motion_capture"]
-    assert (row.score.metric, row.score.value_mm) == ("mpjpe_pelvis_mm", run.report.headline)
+    assert (row.score.metric, row.score.value) == ("mpjpe_pelvis_mm", run.report.headline)
 
 
 def test_the_registered_model_answers_as_the_package_does(run, home, monkeypatch):
@@ -185,7 +186,7 @@ def whole(people_store, tmp_path_factory):
 
 
 def everything(store, folder, workers=0) -> Job:
-    return Job(recipe=tiny_mocap("mocap-selfsup"), store_url=store.url, run_dir=folder, workers=workers)
+    return Job(recipe=tiny_mocap("mocap-selfsup"), store_url=store.url, run_dir=folder, workers=Workers.fixed(workers))
 
 
 def test_a_resumed_run_equals_an_unbroken_one(whole, people_store, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Two gloo workers on Ray Train: they equal one process, survive a death, and tell a user's mistake in one line."""
 
 import errno
+import json
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ from pipelines.ray_hooks import GiveUp, RayHooks
 from pipelines.ray_train import Job, train
 from pipelines.run_folder import alone
 from pipelines.train import logged, run_recipe
+from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 
 pytestmark = pytest.mark.ray
@@ -29,7 +31,8 @@ def undisturbed(demo_store, tmp_path_factory):
     """The run in this process, which the Ray runs must equal; and its folder."""
     folder = tmp_path_factory.mktemp("local") / "run"
     folder.mkdir()
-    job = Job(recipe=tiny(steps=STEPS, validate_every=EVERY), store_url=demo_store.url, run_dir=folder, workers=0)
+    recipe = tiny(steps=STEPS, validate_every=EVERY)
+    job = Job(recipe=recipe, store_url=demo_store.url, run_dir=folder, workers=Workers.fixed(0))
     return train(job), folder
 
 
@@ -64,6 +67,20 @@ def test_two_workers_equal_one_process(two_workers, undisturbed):
         assert ours == pytest.approx(theirs, abs=1e-3)
     assert tracked_steps(tracking, run.run_id, "loss/supervised") == list(range(1, STEPS + 1))
     assert client_of(tracking.uri).get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_the_best_checkpoints_are_kept_by_the_objective(two_workers, demo_store):
+    run, _, recipe = two_workers
+    job = Job(recipe=recipe, store_url=demo_store.url, run_dir=run.folder)
+    kept = ray_train._kept(job)
+    assert (kept.checkpoint_score_attribute, kept.checkpoint_score_order) == ("val/mpjpe_mm", "min")
+    snapshot = json.loads((run.folder / "ray" / "checkpoint_manager_snapshot.json").read_text())
+    assert snapshot["latest_checkpoint_result"]["metrics"]["step"] == STEPS
+    errors = {row["step"]: row["val/mpjpe_mm"] for row in logged(run.folder) if "val/mpjpe_mm" in row}
+    best = sorted(errors, key=errors.get)[: kept.num_to_keep]
+    assert {one["metrics"]["step"] for one in snapshot["checkpoint_results"]} == {*best, STEPS}
+    for folder in (run.folder / "ray").glob("checkpoint_*/"):
+        assert {p.name for p in folder.iterdir()} == {"checkpoint.pt", "metrics.jsonl"}
 
 
 def test_a_finished_run_is_kept_and_nothing_is_started(two_workers, demo_store, monkeypatch):
@@ -112,7 +129,7 @@ class Dying(RayHooks):
 
 def dying_worker(config):
     torch.set_num_threads(1)
-    return ray_train.ended(ray_train.run(config["job"], Dying(config["job"].run_dir, config["job"].run_log)))
+    return ray_train.ended(ray_train.run(config["job"], Dying(config["job"].place, config["job"].run_log)))
 
 
 def test_a_killed_worker_is_replaced_and_the_run_ends_the_same(

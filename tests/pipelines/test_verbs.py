@@ -105,7 +105,7 @@ def test_register_promotes_the_better_and_never_twice(runs, home, capsys):
     assert cli.main(["models", "promote", "pair", "1", *place[:2]]) == 0
     assert "is not the champion" in capsys.readouterr().out
     assert cli.main(["models", "promote", "pair", "1", "--force", *place[:2]]) == 0
-    assert cli.main(["models", "roll-back", "pair", *place[:2]]) == 0
+    assert cli.main(["models", "rollback", "pair", *place[:2]]) == 0
     assert "version 2 is the champion again" in capsys.readouterr().out
     assert cli.main(["models", "pull", "models:/pair@champion", "--out", str(home / "pulled"), *place[:2]]) == 0
     pulled = capsys.readouterr().out.strip()

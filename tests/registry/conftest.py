@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aign.registry import promotion
 from aign.registry.tracking import Tracking, find_run, open_tracking, start_run
 from tests.registry.samples import CONFIG, FACTS, make_package
 
@@ -12,6 +13,12 @@ from tests.registry.samples import CONFIG, FACTS, make_package
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check in a clean process takes seconds; test_promotion.py has it."""
+    monkeypatch.setattr(promotion, "clean_refusal", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

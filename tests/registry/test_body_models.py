@@ -12,9 +12,9 @@ from aign.evaluation.body_view import load_body_view
 from aign.framework.errors import UserError
 from aign.inference.body_predictor import BodyPredictor, clip_arrays
 from aign.inference.package import CARD, WEIGHTS
-from aign.registry.models import list_models, pull, register
+from aign.registry.models import list_models, pull
 from tests.inference.test_body_predictor import package as body_package
-from tests.registry.samples import score
+from tests.registry.samples import add, measured
 from tests.registry.test_models import ROOT, artifacts
 
 CLEAN = """
@@ -49,7 +49,7 @@ def example(people_store):
 
 @pytest.fixture
 def added(tracking, run_id, body, example):
-    return register(tracking, run_id, body, "motion_capture", score(80, metric="mpjpe_pelvis_mm"), example)
+    return add(tracking, run_id, body, "motion_capture", measured(80, metric="mpjpe_pelvis_mm"), example)
 
 
 def test_it_is_champion_and_pulled_as_it_was(tracking, added, body, tmp_path):
@@ -99,5 +99,5 @@ def test_a_clean_process_answers_alike(tracking, added, body, example, tmp_path)
 def test_an_example_that_shows_nobody(tracking, run_id, body, example):
     unseen = {**example, "kp2d_conf": np.zeros_like(example["kp2d_conf"])}
     with pytest.raises(UserError, match="no finite rotmats for its own example of 4 frames; give frames that show"):
-        register(tracking, run_id, body, "motion_capture", score(1), unseen)
+        add(tracking, run_id, body, "motion_capture", measured(1), unseen)
     assert list_models(tracking) == []

@@ -14,17 +14,21 @@ from aign.inference.package import CARD, WEIGHTS, load_package, save_package
 from aign.inference.predictor import LiftingPredictor
 from aign.registry import packages
 from aign.registry.client import client_of
-from aign.registry.models import list_models, promote, pull, record_score, register, roll_back
+from aign.registry.evidence import record_measured
+from aign.registry.history import read_history
+from aign.registry.models import list_models, pull
+from aign.registry.promotion import promote, roll_back
 from tests.registry import samples
-from tests.registry.samples import FACTS, frames, make_package, score
+from tests.registry.samples import FACTS, frames, make_package, measured
+from tests.registry.samples import add as enter
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def add(tracking, run_id, package):
-    def registered(value_mm: float = 80, name: str = "lifting", **changes: str):
-        return register(tracking, run_id, package, name, score(value_mm, **changes), frames())
+    def registered(value: float = 80, name: str = "lifting", **changes: str):
+        return enter(tracking, run_id, package, name, measured(value, **changes))
 
     return registered
 
@@ -54,7 +58,7 @@ def test_champion_evaluated_on_the_new_store_can_be_beaten(tracking, add):
     add(80)
     new = {"store_hash": "t" * 64}
     assert not add(70, **new).promoted
-    record_score(tracking, "lifting", 1, score(75, **new))
+    record_measured(tracking, "lifting", 1, measured(75, **new))
     assert promote(tracking, "lifting", 2).promote
     assert aliases(tracking) == {"champion": 2}
 
@@ -76,8 +80,8 @@ def test_promote_and_roll_back(tracking, add):
         roll_back(tracking, "lifting")
     assert aliases(tracking)["champion"] == 1
     tags = client_of(tracking.uri).get_registered_model("lifting").tags
-    moves = [(json.loads(tags[k])["version"], json.loads(tags[k])["back"]) for k in sorted(tags)]
-    assert moves == [(1, False), (3, False), (2, False), (3, True), (1, True)]
+    moves = [m for m in read_history(tags) if m.alias == "champion"]
+    assert [(m.version, m.back) for m in moves] == [(1, False), (3, False), (2, False), (3, True), (1, True)]
 
 
 def test_roll_back_passes_a_deleted_version(tracking, add):
@@ -96,7 +100,8 @@ def test_listing(tracking, add, run_id):
     assert [(r.name, r.version, r.aliases) for r in rows] == [
         ("another", 1, ("champion",)), ("lifting", 2, ("challenger",)), ("lifting", 1, ("champion",))
     ]  # fmt: skip
-    assert rows[1].score == score(81.25)
+    assert rows[1].score == measured(81.25).score
+    assert rows[1].task == "lifting"
     assert (rows[1].licences, rows[1].recipe, rows[1].run_id) == (FACTS.licences, FACTS.recipe, run_id)
     assert abs((rows[1].created - before).total_seconds()) < 60
 
@@ -198,7 +203,7 @@ def test_hostile_or_damaged_package_is_never_registered(tracking, run_id, packag
             parameter.data.fill_(float("nan"))
         save_package(bad, lifter, card)
     with pytest.raises(UserError) as refusal:
-        register(tracking, run_id, bad, "lifting", score(1), frames())
+        enter(tracking, run_id, bad, "lifting", measured(1))
     assert "\n" not in str(refusal.value)
     assert client_of(tracking.uri).search_registered_models() == []
 
@@ -206,18 +211,18 @@ def test_hostile_or_damaged_package_is_never_registered(tracking, run_id, packag
 @pytest.mark.parametrize("name", ["", "a/b", "a@b", "..", "a:b", "-x", "x" * 101])
 def test_bad_model_name(tracking, run_id, package, name):
     with pytest.raises(UserError, match="got model name"):
-        register(tracking, run_id, package, name, score(1), frames())
+        enter(tracking, run_id, package, name, measured(1))
 
 
 def test_unknown_run(tracking, package):
     with pytest.raises(StorageError, match="cannot register lifting"):
-        register(tracking, "0123" * 8, package, "lifting", score(1), frames())
+        enter(tracking, "0123" * 8, package, "lifting", measured(1))
 
 
 def test_example_that_shows_nobody(tracking, run_id, package):
     unseen = {**frames(), "kp2d_conf": np.zeros((4, 17), np.float32)}
     with pytest.raises(UserError, match="give frames that show a person"):
-        register(tracking, run_id, package, "lifting", score(1), unseen)
+        enter(tracking, run_id, package, "lifting", measured(1), unseen)
 
 
 def test_failed_upload_is_marked_and_registers_nothing(tracking, run_id, package, monkeypatch):
@@ -229,7 +234,7 @@ def test_failed_upload_is_marked_and_registers_nothing(tracking, run_id, package
     with monkeypatch.context() as patch:
         patch.setattr(client, "log_model_artifacts", fail)
         with pytest.raises(StorageError, match="No space left on device"):
-            register(tracking, run_id, package, "lifting", score(1), frames())
+            enter(tracking, run_id, package, "lifting", measured(1))
     experiment = client.get_experiment_by_name("lifting").experiment_id
     assert [m.status.value for m in client.search_logged_models([experiment])] == ["FAILED"]
     assert client.search_registered_models() == []
@@ -242,6 +247,7 @@ def test_stored_model_holds_no_pickle_and_says_where_it_comes_from(tracking, add
     assert names == {
         "MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "input_example.json",
         "serving_input_example.json", "pyfunc_package.py", f"artifacts/package/{CARD}", f"artifacts/package/{WEIGHTS}",
+        f"measured/{measured(80).score.key}.json",
     }  # fmt: skip
     requirements = (stored / "requirements.txt").read_text().split()
     assert {r.split("==")[0] for r in requirements} == {"mlflow", "aign", "torch", "numpy", "safetensors"}

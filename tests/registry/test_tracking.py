@@ -12,7 +12,7 @@ import torch
 from aign.framework.errors import StorageError, UserError
 from aign.registry.client import client_of
 from aign.registry.parameters import MAX_PARAM, flatten
-from aign.registry.run_log import METRICS_PER_BATCH, RunLog
+from aign.registry.run_log import METRICS_PER_BATCH, RunLog, sync
 from aign.registry.tracking import Tracking, find_run, finish, log_files, open_tracking, start_run
 from tests.registry.samples import CONFIG, FACTS
 
@@ -94,8 +94,8 @@ def test_finish_and_resume(tracking, run_id):
 
 
 def test_unknown_run_id(tracking, run_id):
-    with pytest.raises(StorageError, match="cannot read run 0123"):
-        RunLog(tracking, "0123" * 8)
+    with pytest.raises(StorageError, match=r"cannot log metrics to .*0123"):
+        sync(tracking, "0123" * 8, [{"step": 1, "loss": 1.0}])
 
 
 def test_metrics_are_batched_and_complete(tracking, run_id):
@@ -133,7 +133,7 @@ def test_killed_and_resumed_run_has_each_step_once(tracking, run_id):
     assert history(tracking, run_id, "val") == [(s, float(s)) for s in range(0, 40, 5)]
 
 
-def test_failed_flush_keeps_what_waits(tracking, run_id, monkeypatch):
+def test_failed_flush_keeps_what_waits(tracking, run_id, monkeypatch, capsys):
     log = RunLog(tracking, run_id)
     log.log(0, {"loss": 1.0})
 
@@ -142,10 +142,27 @@ def test_failed_flush_keeps_what_waits(tracking, run_id, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(client_of(tracking.uri), "log_batch", fail)
-        with pytest.raises(StorageError, match=r"cannot log metrics .*No space left"):
-            log.flush()
+        log.flush()
+        log.flush()
+        said = capsys.readouterr().err
+        assert "cannot log metrics" in said
+        assert "No space left on device; the training goes on, its metrics are sent later" in said
+        assert said.count("\n") == 1, "said once"
     log.flush()
+    assert "metrics are in" in capsys.readouterr().err
     assert history(tracking, run_id, "loss") == [(0, 1.0)]
+
+
+def test_sync_sends_what_is_missing_and_nothing_twice(tracking, run_id):
+    rows = [{"step": step, "loss": 10.0 - step, **({"val": 1.0} if step == 4 else {})} for step in range(1, 8)]
+    log = RunLog(tracking, run_id)
+    for row in rows[:2] + rows[4:6]:  # a worker died with steps 3 and 4
+        log.log(int(row["step"]), {"loss": row["loss"]})
+    log.flush()
+    assert sync(tracking, run_id, rows) == 4
+    assert sorted(history(tracking, run_id, "loss")) == [(s, 10.0 - s) for s in range(1, 8)]
+    assert history(tracking, run_id, "val") == [(4, 1.0)]
+    assert sync(tracking, run_id, rows) == 0
 
 
 def test_log_files(tracking, run_id, tmp_path):
@@ -168,12 +185,12 @@ def test_everything_stays_in_the_folder(tracking, run_id, tmp_path):
 ALL = """
 import os
 from pathlib import Path
-from aign.registry.models import list_models, pull, register
+from aign.registry.models import list_models, pull
 from aign.registry.tracking import open_tracking, start_run, finish
-from tests.registry.samples import CONFIG, FACTS, frames, make_package, score
+from tests.registry.samples import CONFIG, FACTS, add, make_package, measured
 tracking = open_tracking()
 run_id = start_run(tracking, "a", CONFIG, FACTS)
-register(tracking, run_id, make_package(Path("package")), "lifting", score(80), frames())
+add(tracking, run_id, make_package(Path("package")), "lifting", measured(80))
 finish(tracking, run_id)
 pull(tracking, "models:/lifting@champion", Path("cache"))
 print(len(list_models(tracking)), os.environ["MLFLOW_DISABLE_TELEMETRY"])

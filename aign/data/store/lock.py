@@ -1,4 +1,4 @@
-"""One writing process per store: `STORE/.lock` says who it is."""
+"""One writing process per store, or per run at a URL: its `.lock` says who it is."""
 
 import fcntl
 import json
@@ -19,14 +19,15 @@ LOCK_NAME = ".lock"
 
 
 @contextmanager
-def writing(url: str) -> Iterator[None]:
-    """Hold a store for writing; the coordinating process takes it once, its workers do not.
+def writing(url: str, what: str = "store") -> Iterator[None]:
+    """Hold a store, or another place, for writing; the coordinating process takes it once, its workers do not.
 
     Temporary files that killed runs left behind are removed on entry. The lock is released however the block ends,
     Ctrl-C included; the lock of a process that died on this host is taken over.
 
     Args:
-        url: the store, local or any fsspec URL.
+        url: of it, local or any fsspec URL.
+        what: it is called.
 
     Raises:
         UserError: if another run holds the store, or the store cannot be written.
@@ -35,8 +36,8 @@ def writing(url: str) -> Iterator[None]:
     path = f"{root}/{LOCK_NAME}"
     token = uuid.uuid4().hex
     me = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.strftime("%Y-%m-%d %H:%M:%S"), "token": token}
-    with storage_errors(f"lock store {url}"):
-        _acquire(fs, root, path, json.dumps(me).encode())
+    with storage_errors(f"lock {what} {url}"):
+        _acquire(fs, path, what, json.dumps(me).encode())
     try:
         remove_orphans(url)
         yield
@@ -46,7 +47,8 @@ def writing(url: str) -> Iterator[None]:
             fs.rm_file(path)
 
 
-def _acquire(fs: Any, root: str, path: str, content: bytes) -> None:
+def _acquire(fs: Any, path: str, what: str, content: bytes) -> None:
+    root = os.path.dirname(path)
     if is_local(fs):
         os.makedirs(root, exist_ok=True)
     # Only dead locks of this host are taken over: locking out this host's processes is enough for any store.
@@ -54,20 +56,20 @@ def _acquire(fs: Any, root: str, path: str, content: bytes) -> None:
     try:
         # Of two runs that find the same dead lock the second would remove the first one's new lock.
         fcntl.flock(folder, fcntl.LOCK_EX)
-        _create_or_take_over(fs, path, content)
+        _create_or_take_over(fs, path, what, content)
     finally:
         os.close(folder)
 
 
-def _create_or_take_over(fs: Any, path: str, content: bytes) -> None:
+def _create_or_take_over(fs: Any, path: str, what: str, content: bytes) -> None:
     if _create(fs, path, content):
         return
     holder = _holder(fs, path)
     if not _died_here(holder):
-        _refuse(path, holder)
+        _refuse(path, what, holder)
     fs.rm_file(path)
     if not _create(fs, path, content):
-        _refuse(path, _holder(fs, path))
+        _refuse(path, what, _holder(fs, path))
 
 
 def _create(fs: Any, path: str, content: bytes) -> bool:
@@ -116,8 +118,8 @@ def _died_here(holder: dict[str, Any]) -> bool:
     return False
 
 
-def _refuse(path: str, holder: dict[str, Any]) -> None:
+def _refuse(path: str, what: str, holder: dict[str, Any]) -> None:
     who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')} since {holder.get('time', '?')}"
     raise UserError(
-        f"the store is being written by {who}; wait for it, or remove {path} if that run is gone for certain"
+        f"the {what} is being written by {who}; wait for it, or remove {path} if that process is gone for certain"
     )
