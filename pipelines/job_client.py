@@ -44,8 +44,12 @@ def dashboard_url(address: str | None) -> str:
     """
     variable = next((n for n in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS") if os.environ.get(n)), None)
     url = address or (os.environ[variable] if variable else DASHBOARD)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no number after the colon, a bracket without its other
+        usable = False
+    if not usable:
         source = "--address" if address else variable
         raise UserError(
             f"got {source} {url!r}; jobs go to the dashboard's address, like --address {DASHBOARD} "

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aign import __version__
 from aign.framework.errors import UserError
@@ -25,6 +24,8 @@ UPLOAD_BYTES = 50 * 2**20
 PASSED = ("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI")
 """Variables that go along where they are set here. What goes along can be read by everyone who may list jobs."""
 SECRET = re.compile("KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+"""In a URL."""
 STOPPING: Mapping[str, str] = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
 """A job is stopped as with Ctrl-C, so it cancels its tasks and commits what is finished, and has the time for it."""
 
@@ -62,14 +63,9 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     if command and command[0] not in allowed:
         raise UserError(f"got command {command[0]!r}; allowed: {', '.join(allowed)}")
     for word in command:
-        if _password(word):
+        if PASSWORD.search(word):
             raise UserError("a URL of the command holds a password, which every user of the cluster could read")
     return flags, command
-
-
-def _password(text: str) -> bool:
-    """Whether it is, or ends in, a URL with one."""
-    return "://" in text and urlsplit(text[text.find("=") + 1 :] if text.startswith("-") else text).password is not None
 
 
 def environment(more: Sequence[str] = ()) -> dict[str, str]:
@@ -88,7 +84,7 @@ def environment(more: Sequence[str] = ()) -> dict[str, str]:
             raise UserError(f"got --env {name}, which is not set here")
     found = {name: os.environ[name] for name in (*PASSED, *more) if os.environ.get(name)}
     for name, value in found.items():
-        if _password(value):
+        if PASSWORD.search(value):
             raise UserError(f"{name} holds a password; clients read it from their own environment or credentials file")
     uri = found.get("MLFLOW_TRACKING_URI", "http://")
     if not uri.startswith(("http://", "https://")):

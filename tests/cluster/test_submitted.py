@@ -19,9 +19,9 @@ from tests.cluster.conftest import SECRETS
 from tests.cluster.nodes import BIN
 from tests.pipelines.samples import AIGN, TINY
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(2700)]
 ROOT = Path(__file__).parents[2]
-WAIT_S = 600.0
+WAIT_S = 1200.0
 TINY_FIT = ("--fit.steps", "6", "--fit.validate-every", "3", "--fit.log-every", "1")
 
 

@@ -45,6 +45,8 @@ def test_the_command_stands_after_two_dashes():
         (["--env", "AWS_SECRET_ACCESS_KEY", "--", "train"], "may be a secret"),
         (["--env", "NOT_SET_HERE", "--", "train"], "is not set here"),
         (["--address", "127.0.0.1:8265", "--", "train"], "jobs go to the dashboard's address"),
+        (["--address", "http://host:port", "--", "train"], "jobs go to the dashboard's address"),
+        (["--address", "http://[host", "--", "train"], "jobs go to the dashboard's address"),
         (["--address", "http://me:secret@host:8265", "--", "train"], "may not hold a password"),
         (["--address", "http://127.0.0.1:1", "--", "train"], "no Ray dashboard answers at http://127.0.0.1:1"),
     ],
