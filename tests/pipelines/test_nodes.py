@@ -23,8 +23,8 @@ from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 from tests.pipelines.staged_run import EVERY, STEPS, starts
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
-PATIENCE_S = 400.0
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(3000)]
+PATIENCE_S = 900.0
 NOTICE_S = 15
 ROOT = Path(__file__).parents[2]
 QUICK = {
