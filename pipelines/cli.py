@@ -21,6 +21,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "models": ("pipelines.models", "list, show, compare, promote, roll back or pull registered models"),
     "adapt": ("pipelines.adapt", "adapt a motion-capture model to clips that nobody labelled"),
     "capture": ("pipelines.capture", "run a registered model on a video"),
+    "serve": ("pipelines.serve", "answer with a model over HTTP, on Ray Serve"),
     "translate": ("pipelines.translate", "run a registered model of faces on photographs"),
     "submit": ("pipelines.submit", "run any of these as a job on a running cluster: aign submit -- VERB ..."),
     "jobs": ("pipelines.jobs", "list, show, follow or stop submitted jobs"),

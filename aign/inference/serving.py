@@ -30,10 +30,13 @@ class Served:
         card: its description.
         answer: the output arrays of input arrays; frames are those of one clip, in order, and NaN in the answer are
             frames in which too little of a person was seen.
+        answer_clips: the same of the frames of several clips one after the other, and the clip of each frame; None: one
+            clip at a time.
     """
 
     card: ModelCard
     answer: Callable[[Arrays], Arrays]
+    answer_clips: Callable[[Arrays, np.ndarray], Arrays] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,11 @@ class Service:
 
 def _lifting(folder: Path) -> Served:
     predictor = LiftingPredictor.of(folder)
-    return Served(card=predictor.card, answer=lambda given: {"joints_cam_m": predictor.predict(**given)})
+    return Served(
+        card=predictor.card,
+        answer=lambda given: {"joints_cam_m": predictor.predict(**given)},
+        answer_clips=lambda given, clip: {"joints_cam_m": predictor.predict(**given, clip=clip)},
+    )
 
 
 def _motion_capture(folder: Path) -> Served:
@@ -68,7 +75,7 @@ def _superresolution(folder: Path) -> Served:
     def answer(given: Arrays) -> Arrays:
         return {"picture_rgb": enlarged(net, resized(given["picture_rgb"], net.config.low_px))}
 
-    return Served(card=card, answer=answer)
+    return Served(card=card, answer=answer, answer_clips=lambda given, _: answer(given))
 
 
 def _inpainting(folder: Path) -> Served:
@@ -81,7 +88,7 @@ def _inpainting(folder: Path) -> Served:
         hidden = area_resize(hole, side)[:, 0].numpy() > 0
         return {"picture_rgb": filled(net, resized(given["picture_rgb"], side), hidden)}
 
-    return Served(card=card, answer=answer)
+    return Served(card=card, answer=answer, answer_clips=lambda given, _: answer(given))
 
 
 SERVICES: Mapping[str, Service] = {

@@ -1,5 +1,5 @@
-"""The pipelines' Ray, here too."""
+"""The pipelines' Ray and quick gates, here too."""
 
-from tests.pipelines.conftest import ray_cluster
+from tests.pipelines.conftest import quick_gates, ray_cluster
 
-__all__ = ["ray_cluster"]
+__all__ = ["quick_gates", "ray_cluster"]

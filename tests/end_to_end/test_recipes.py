@@ -9,10 +9,10 @@ from aign.data.store import Store
 from aign.inference.package import load_package
 from aign.recipes import RECIPES
 from aign.registry.tracking import open_tracking
-from aign.training import LocalHooks
 from pipelines import cli
 from pipelines.preprocess import preprocess
 from pipelines.register import example_of, register
+from pipelines.tracked_hooks import TrackedHooks
 from pipelines.train import logged, run_recipe
 from tests.pipelines.samples import h36m_npz, tiny
 
@@ -30,7 +30,7 @@ def stores(ray_cluster, demo_store, tmp_path_factory):
     return {"demo": demo_store, "h36m": Store.open(str(root / "store"))}
 
 
-class Interrupted(LocalHooks):
+class Interrupted(TrackedHooks):
     """Stops like Ctrl-C when the first checkpoint is safe."""
 
     def save(self, step, state, metrics):
@@ -45,7 +45,7 @@ def test_the_whole_life_of_a_recipe(name, stores, tmp_path, monkeypatch, capsys)
     recipe = tiny(name, steps=4, validate_every=2)
     whole = run_recipe(recipe, store.url, tmp_path / "whole", tracking, 0)
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.ray_train.LocalHooks", Interrupted)
+        patched.setattr("pipelines.ray_train.TrackedHooks", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(recipe, store.url, tmp_path / "run", tracking, 0)
     assert logged(tmp_path / "run")[-1]["step"] == 2

@@ -7,9 +7,12 @@ import pytest
 from aign.framework.errors import UserError
 from aign.inference.serving import SERVICES, serve
 from aign.recipes import faces_task
+from aign.registry.gates import decide
+from aign.registry.models import show
 from aign.registry.tracking import open_tracking
 from pipelines.evaluate import Arguments, evaluated
 from pipelines.recipe_flags import chosen
+from pipelines.register import measured_of, register
 from pipelines.train import parse, run_recipe
 from tests.distributed import faces_ranks
 from tests.tasks.toy_faces import toy_judge, toy_store
@@ -68,3 +71,28 @@ def test_models_and_baselines_stand_on_one_table(trained, monkeypatch):
         evaluated(Arguments(models=(model,), store=store.url, protocol="aign-iccv17-15"))
     with pytest.raises(UserError, match="a table is of one task"):
         evaluated(Arguments(models=(model, "baseline:diffused"), store=store.url))
+
+
+@pytest.mark.parametrize("name", ["superresolution", "inpainting"])
+def test_a_model_of_faces_is_registered_with_its_limits_and_its_direction(trained, name):
+    run = trained[1][name]
+    tracking = open_tracking(run.folder.parent / "mlflow")
+    assert register(run, name, tracking).promoted
+    found = show(tracking, f"models:/{name}@champion")
+    assert found.row.score.higher_is_better
+    assert found.row.score.subject == f"bias {run.report.bias or 'none'}, {run.report.side_px} px"
+    for told in ("Never identify anybody", "imagined", "Audit: "):
+        assert told in found.description
+    (measured,) = found.measured
+    assert measured.numbers == run.report.numbers
+    head = measured.units[run.report.headline_name]
+    assert sum(mean * weight for mean, weight in head.values()) == pytest.approx(run.report.headline)
+    better = {unit: [mean + 1, weight] for unit, (mean, weight) in head.items()}
+    numbers, units = {**run.report.numbers}, {**run.report.units, run.report.headline_name: better}
+    numbers[run.report.headline_name] += 1
+    raised = measured_of(replace(run.report, numbers=numbers, units=units), run.task)
+    assert decide(raised, measured).promote, "more points are better"
+    assert not decide(measured, raised).promote
+    other = replace(run, report=replace(run.report, bias="identity=1"))
+    with pytest.raises(UserError, match=r"holds models for bias .*, the run's is for bias identity=1.*another --name"):
+        register(other, name, tracking)

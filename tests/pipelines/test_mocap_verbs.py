@@ -18,11 +18,11 @@ from aign.recipes.mocap import Shares
 from aign.registry import models
 from aign.registry.tracking import open_tracking
 from aign.tasks.motion_capture.nets import EncoderConfig
-from aign.training import LocalHooks
 from pipelines import cli
 from pipelines.ray_train import Job, train
 from pipelines.register import example_of, register
 from pipelines.run_folder import Run
+from pipelines.tracked_hooks import TrackedHooks
 from pipelines.train import logged, run_recipe
 from pipelines.workers import Workers
 from tests.pipelines.samples import leftovers, tiny, tiny_mocap
@@ -169,7 +169,7 @@ def test_selfsup_goes_on_from_the_champion_and_inherits_its_licences(run, home, 
         torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
 
 
-class Interrupted(LocalHooks):
+class Interrupted(TrackedHooks):
     """Stops like Ctrl-C when the first checkpoint is safe."""
 
     def save(self, step, state, metrics):
@@ -191,7 +191,7 @@ def everything(store, folder, workers=0) -> Job:
 
 def test_a_resumed_run_equals_an_unbroken_one(whole, people_store, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.ray_train.LocalHooks", Interrupted)
+        patched.setattr("pipelines.ray_train.TrackedHooks", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(everything(people_store, tmp_path))
     resumed = train(everything(people_store, tmp_path)).generator
