@@ -50,7 +50,7 @@ def write_all(out: Path, search: Search, store: Store, command: str) -> None:
     caption = "Each line is a trial through its numbers, the error at the right."
     bars = " Bars: how much worse a forest tells the trials' ranking without that number." if found else ""
     pictures = [Picture(path="figure.png", caption=caption + bars, alt="parallel coordinates of the trials")]
-    if search.traded:
+    if search.varied:
         pareto_figure(out / "pareto.png", search)
         caption = (
             "What is traded for what, of the trials that made all their steps; nobody beats one on the front in both."

@@ -122,6 +122,12 @@ class Search:
         ended = [t for t in self.trials if t.state == "complete"]
         return tuple(m for m in self.goal.traded if ended and all(m.name in t.metrics for t in ended))
 
+    @property
+    def varied(self) -> tuple[Metric, ...]:
+        """Those of the traded in which trials that ended differ: of others there is nothing to draw."""
+        ended = [t for t in self.trials if t.state == "complete"]
+        return tuple(m for m in self.traded if len({t.metrics[m.name] for t in ended}) > 1)
+
     def front(self) -> tuple[Trial, ...]:
         """Those that no other beats in everything: the goal, and what is traded for it; of whole trials alone."""
         ended = [t for t in self.ranked() if t.state == "complete"]

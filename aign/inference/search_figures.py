@@ -1,6 +1,7 @@
 """The pictures of a search: what was tried and what mattered, what is traded for what, and what pulls against what."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from aign.inference.figure import METHOD_COLOURS
 
 _INK, _QUIET, _FAINT = "#1b1f24", "#6b7280", "#e5e7eb"
 _BEST, _RECIPE, _STOPPED = METHOD_COLOURS[1], METHOD_COLOURS[0], "#c3c8cf"
+_DASHED = (0, (4, 2))
 _WIDTH_IN = 12.0
 CLEAR = 0.6
 """Rank correlation from which on a direction is told: under it, the best may lie in the middle."""
@@ -27,9 +29,9 @@ def search_figure(path: Path, search: Search, found: Importance | None) -> None:
         search: with at least one trial that made all its steps.
         found: what mattered; None: no bars.
     """
-    lines_in, bar_in = 4.4, 0.36
+    lines_in, bar_in = 4.6, 0.36
     bars = 0.0 if found is None else bar_in * len(found.shares) + 1.3
-    height = lines_in + 1.3 + bars
+    height = lines_in + 1.5 + bars
     figure = _figure(_WIDTH_IN, height)
     axis = figure.add_axes((0.045, 1 - (lines_in + 0.75) / height, 0.9, lines_in / height))
     _draw_lines(figure, axis, search)
@@ -44,17 +46,25 @@ def pareto_figure(path: Path, search: Search) -> None:
 
     Args:
         path: of the new .png.
-        search: with a trial that made all its steps, and a metric to trade.
+        search: with a metric that is traded and varied.
     """
     ended = [trial for trial in search.trials if trial.state == "complete"]
     figure = _figure(_WIDTH_IN, 4.6)
-    axes = figure.subplots(1, len(search.traded), squeeze=False)[0]
-    for axis, other in zip(axes, search.traded, strict=True):
+    axes = figure.subplots(1, len(search.varied), squeeze=False)[0]
+    for axis, other in zip(axes, search.varied, strict=True):
         judged = (other, search.goal.metric)
         points = np.array([[t.metrics[m.name] for m in judged] for t in ended])
         front = points[undominated(np.array([[m.loss(t.metrics[m.name]) for m in judged] for t in ended]))]
         front = front[np.argsort(front[:, 0])]
-        axis.step(front[:, 0], front[:, 1], where="post", color=_BEST, lw=1.5, label="front", zorder=1)
+        axis.step(
+            front[:, 0],
+            front[:, 1],
+            where="pre" if other.higher else "post",
+            color=_BEST,
+            lw=1.5,
+            label="front",
+            zorder=1,
+        )
         axis.scatter(points[:, 0], points[:, 1], s=42, color=_STOPPED, edgecolor="white", zorder=2, label="trial")
         axis.scatter(front[:, 0], front[:, 1], s=52, color=_BEST, edgecolor="white", zorder=3)
         for trial, (x, y) in zip(ended, points, strict=True):
@@ -105,50 +115,74 @@ def conflict_figure(path: Path, search: Search) -> None:
 
 
 def _draw_lines(figure: Any, axis: Any, search: Search) -> None:
-    """Parallel coordinates: a column a number, logarithmic over its range, and the error at the right end."""
-    from matplotlib import colormaps
+    """Parallel coordinates: a column a number, logarithmic over its range, and the goal at the right end."""
     from matplotlib.colors import Normalize
+
+    ended = [t for t in search.ranked() if t.state == "complete"]
+    losses = [search.loss(t) for t in ended]
+    # A few that went astray would leave one colour for all others.
+    low, high = losses[0], float(np.quantile(losses, 0.9)) if len(losses) > 1 else losses[0]
+    scale = Normalize(low, high if high > low else low + 1, clip=True)
+    count = len(search.ranges)
+    for trial in [t for t in search.trials if t.state != "complete"]:
+        axis.plot(range(count), _heights(search, trial), color=_STOPPED, lw=0.9, alpha=0.8, zorder=1)
+    for trial in reversed(ended):
+        worse = float(scale(search.loss(trial)))
+        look: dict[str, Any] = {"color": _shade(worse), "lw": 1.6, "zorder": 2}
+        if trial.number == 0:
+            look = {"color": _RECIPE, "lw": 2.2, "ls": _DASHED, "zorder": 3}
+        if trial is ended[0]:
+            look = {"color": _BEST, "lw": 3.2, "zorder": 4}
+        axis.plot(range(count + 1), [*_heights(search, trial), 1 - worse], **look)
+    for column, (name, height) in enumerate(zip(search.ranges, _heights(search, ended[0]), strict=True)):
+        _tell(axis, column, height, f"{ended[0].values[name]:.2g}")
+    _draw_columns(axis, search, (low, high))
+    _draw_legend(figure, ended)
+
+
+def _draw_columns(axis: Any, search: Search, losses: tuple[float, float]) -> None:
+    """The columns, their names, and the numbers at their ends; the best of the goal is at the top."""
+    metric = search.goal.metric
+    best, worst = (f"{metric.loss(end):.4g}" for end in losses)
+    columns = [(name, f"{low:.2g}", f"{high:.2g}") for name, (low, high) in search.ranges.items()]
+    for column, (name, bottom, top) in enumerate([*columns, (metric.name, worst, best)]):
+        axis.axvline(column, color=_FAINT, lw=1.2, zorder=0)
+        axis.text(column, -0.035, bottom, ha="center", va="top", fontsize=9.5, color=_QUIET)
+        axis.text(column, 1.035, top, ha="center", va="bottom", fontsize=9.5, color=_QUIET)
+        axis.text(column, -0.115, short(name), ha="center", va="top", fontsize=11, color=_INK)
+    axis.set(xlim=(-0.4, len(columns) + 0.3), ylim=(-0.02, 1.02), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+def _draw_legend(figure: Any, ended: Sequence[Trial]) -> None:
     from matplotlib.lines import Line2D
 
-    names = list(search.ranges)
-    ended = [t for t in search.ranked() if t.state == "complete"]
-    errors = [search.loss(t) for t in ended]
-    # A few that went astray would leave one colour for all others.
-    low, high = errors[0], float(np.quantile(errors, 0.9)) if len(errors) > 1 else errors[0]
-    scale = Normalize(low, high if high > low else low + 1)
-    colours = colormaps["viridis_r"]
-    for trial in [t for t in search.trials if t.state != "complete"]:
-        axis.plot(range(len(names)), _heights(search, trial), color=_STOPPED, lw=0.9, alpha=0.8, zorder=1)
-    for trial in reversed(ended):
-        best = trial is ended[0]
-        heights = [*_heights(search, trial), 1 - min(max(float(scale(search.loss(trial))), 0.0), 1.0)]
-        colour = _BEST if best else colours(scale(search.loss(trial)))
-        width, style = (3.2, "-") if best else (1.6, (0, (4, 2)) if trial.number == 0 else "-")
-        axis.plot(range(len(names) + 1), heights, color=colour, lw=width, ls=style, zorder=4 if best else 2)
-    for column, name in enumerate(names):
-        axis.axvline(column, color=_FAINT, lw=1.2, zorder=0)
-        ends = search.ranges[name]
-        for height, value in zip((-0.035, 1.035), ends, strict=True):
-            va = "top" if height < 0 else "bottom"
-            axis.text(column, height, f"{value:.2g}", ha="center", va=va, fontsize=9.5, color=_QUIET)
-        axis.text(column, -0.115, short(name), ha="center", va="top", fontsize=11, color=_INK)
-    axis.axvline(len(names), color=_FAINT, lw=1.2, zorder=0)
-    axis.text(len(names), -0.115, short(search.goal.metric.name), ha="center", va="top", fontsize=11, color=_INK)
-    top, bottom = (search.goal.metric.loss(end) for end in (low, high))
-    axis.text(len(names), 1.035, f"{top:.4g}", ha="center", va="bottom", fontsize=9.5, color=_QUIET)
-    axis.text(len(names), -0.035, f"{bottom:.4g}", ha="center", va="top", fontsize=9.5, color=_QUIET)
-    axis.set(xlim=(-0.4, len(names) + 0.3), ylim=(-0.02, 1.02), xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
     shown = [
         (Line2D([], [], color=_BEST, lw=3.2), f"best: trial {ended[0].number}"),
-        (Line2D([], [], color=colours(0.5), lw=1.6), "made all steps, the darker the worse"),
+        (Line2D([], [], color=_shade(0.5), lw=1.6), "made all steps, the darker the worse"),
         (Line2D([], [], color=_STOPPED, lw=0.9), "stopped early, or failed"),
     ]
     if any(trial.number == 0 for trial in ended[1:]):
-        shown.insert(1, (Line2D([], [], color=_QUIET, lw=1.6, ls=(0, (4, 2))), "the recipe as it is"))
+        shown.insert(1, (Line2D([], [], color=_RECIPE, lw=2.2, ls=_DASHED), "the recipe as it is"))
     figure.legend(
         *zip(*shown, strict=True), loc="upper left", ncols=len(shown), frameon=False, fontsize=11, labelcolor=_INK,
         bbox_to_anchor=(0.03, 1.0),
+    )  # fmt: skip
+
+
+def _shade(worse: float) -> Any:
+    """Of a trial, 0 the best to 1; the first quarter of the colours is too pale on white."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis_r"](0.25 + 0.75 * worse)
+
+
+def _tell(axis: Any, column: int, height: float, text: str) -> None:
+    """A number of the best trial, beside where its line crosses a column."""
+    axis.scatter([column], [height], s=30, color=_BEST, zorder=5)
+    axis.annotate(
+        text, (column, height), xytext=(7, 0), textcoords="offset points", va="center", fontsize=10, color=_BEST,
+        fontweight="bold", zorder=6, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0},
     )  # fmt: skip
 
 

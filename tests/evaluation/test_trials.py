@@ -87,6 +87,22 @@ def test_what_not_every_trial_has_is_not_traded():
     assert [t.number for t in search(trial(0, 2.0), lone).front()] == [1]
 
 
+def test_more_is_better_where_the_goal_says_so():
+    """Points against faithfulness: of both, the higher is better; the ranking, the best and the front are turned."""
+    points, faithful = Metric(name="val/points", higher=True), Metric(name="val/faithful", higher=True)
+    rows = ((0, 5.0, 40.0), (1, 30.0, 30.0), (2, 10.0, 35.0), (3, 8.0, 34.0), (4, -2.0, 40.0))
+    ended = [trial(n, None, metrics={"val/points": more, "val/faithful": like}) for n, more, like in rows]
+    found = Search(
+        recipe="faces", goal=Goal(metric=points, traded=(faithful,)), steps=STEPS, held=None, ranges={},
+        trials=(*ended, trial(5, None, state="failed", why="no")),
+    )  # fmt: skip
+    assert found.best.number == 1
+    assert [t.number for t in found.ranked()] == [1, 2, 3, 0, 4, 5]
+    assert sorted(t.number for t in found.front()) == [0, 1, 2]
+    assert found.varied == found.traded == (faithful,)
+    assert search(trial(0, 2.0), trial(1, 1.0)).varied == (), "what is everywhere the same is no picture"
+
+
 def test_conflicts_are_means_over_trials_and_a_square_table():
     found = search(trial(0, 1.0, cosines={"a|b": -0.5, "b|c": 1.0}), trial(1, 1.0, cosines={"a|b": -0.1}))
     names, table = found.conflicts()
