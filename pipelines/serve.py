@@ -5,7 +5,7 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,25 @@ def _reply(status: int, text: str) -> Any:
     from starlette.responses import Response
 
     return Response(text, status_code=status, media_type="application/json")
+
+
+def application(args: Mapping[str, str]) -> Any:
+    """What a RayService runs (infra/kuberay/rayservice.yaml).
+
+    Args:
+        args: `model` and `mlflow` as in `Arguments`; the latter is a folder that all nodes share.
+
+    Raises:
+        UserError: no such model.
+    """
+    from ray import serve as ray_serve
+
+    package = package_folder(args["model"], Path(args["mlflow"])).absolute()
+    default = Arguments(model=args["model"])
+    deployment = ray_serve.deployment(max_ongoing_requests=4 * default.batch, ray_actor_options={"num_cpus": 1})(
+        Replica
+    )
+    return deployment.bind(str(package), default.batch, default.wait_ms)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ KubeRay's, and by hadolint.
 
 import configparser
 import copy
+import importlib
 import os
 import re
 import shutil
@@ -110,9 +111,20 @@ def test_a_slip_in_a_manifest_is_found(file, kind, where, value):
         check(slip(INFRA / file, kind, where, value))
 
 
-def test_a_job_brings_the_same_cluster():
+def test_a_job_and_a_service_bring_the_same_cluster():
     cluster = of_kind(INFRA / "kuberay/raycluster.yaml", "RayCluster")["spec"]
     assert of_kind(INFRA / "kuberay/rayjob.yaml", "RayJob")["spec"]["rayClusterSpec"] == cluster
+    assert of_kind(INFRA / "kuberay/rayservice.yaml", "RayService")["spec"]["rayClusterConfig"] == cluster
+
+
+def test_the_service_is_one_that_ray_serve_takes():
+    from ray.serve.schema import ServeDeploySchema
+
+    text = of_kind(INFRA / "kuberay/rayservice.yaml", "RayService")["spec"]["serveConfigV2"]
+    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(text)).applications
+    module, _, name = application.import_path.partition(":")
+    assert callable(vars(importlib.import_module(module))[name])
+    assert {"model", "mlflow"} == set(application.args)
 
 
 def test_the_job_runs_a_command_of_ours_and_stops_like_ctrl_c():
