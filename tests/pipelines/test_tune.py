@@ -13,19 +13,22 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from aign.data.store import Store
 from aign.evaluation.trials import Goal, Metric
 from aign.framework.errors import UserError
-from aign.recipes import recipe
-from aign.recipes.search import Range, with_values
+from aign.recipes import draws, faces_task, recipe
+from aign.recipes.search import Range, space_of, with_values
 from aign.recipes.tasks import task_of
 from aign.registry.client import client_of
 from aign.registry.tracking import RunFacts, open_tracking, start_run
 from aign.training.hooks import logged_lines
 from pipelines import cli, tune_search
 from pipelines import train as train_verb
+from pipelines.run_folder import alone
 from pipelines.tune_folder import Place, find_trial
 from pipelines.tune_report import OUTPUTS
 from pipelines.tune_search import Draws, Plan, scheduler_of
 from pipelines.tune_trial import Searched, every, run_trial
+from tests.distributed import faces_ranks
 from tests.pipelines.samples import TINY, leftovers, start, tiny
+from tests.tasks.toy_faces import toy_judge, toy_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 LR = "fit.lr"
@@ -135,9 +138,15 @@ def test_the_best_is_trained_with_all_steps(searched, demo_store, tmp_path, monk
         (searched[0] / "tune" / "lifting-demo").symlink_to(out)
     again = train_verb.parse(["lifting-demo", "--store", "s", "--from-trial=3", "--fit.steps", "7", "--name", "x"])
     assert (again.recipe.fit.lr, again.recipe.fit.steps, again.args.name) == (RATES[3], 7, "x")
-    flags = ("--workers", "0", "--fit.steps", "4", "--runs", str(tmp_path / "runs"), "--mlflow", str(tmp_path / "ml"))
-    assert cli.main(["train", "lifting-demo", "--store", demo_store.url, "--from-trial", str(out), *flags]) == 0
-    assert (tmp_path / "runs" / "lifting-demo-trial000" / "run.json").exists()
+    flags = ("--workers", "0", "--fit.steps", str(STEPS), "--runs", str(tmp_path / "runs"))
+    where = ("--store", demo_store.url, "--mlflow", str(tmp_path / "ml"))
+    assert cli.main(["train", "lifting-demo", "--from-trial", str(out), *flags, *where]) == 0
+    folder = tmp_path / "runs" / "lifting-demo-trial000"
+    last = [row for row in map(json.loads, logged_lines(folder)) if OBJECTIVE in row][-1]
+    assert last["step"] == STEPS
+    best = json.loads((out / "best.json").read_text())["metrics"][OBJECTIVE]
+    assert last[OBJECTIVE] == pytest.approx(best, rel=1e-6), "with a trial's steps, a trial's number"
+    assert (folder / "run.json").exists()
 
 
 def test_a_trial_that_is_none_is_one_line(searched, tmp_path):
@@ -165,20 +174,38 @@ def wait_for(there, process, patience=240.0):
         time.sleep(0.02)
 
 
-def test_a_killed_search_goes_on_and_keeps_what_ended(ray_cluster, demo_store, tmp_path, monkeypatch, capsys):
-    out, steps = tmp_path / "out", "450"
+def test_a_search_that_is_interrupted_then_killed_goes_on_and_keeps_what_ended(
+    ray_cluster, demo_store, tmp_path, capsys
+):
+    out, steps = tmp_path / "out", 450
     argv = ["tune", "lifting-demo", "--store", demo_store.url, "--out", str(out), "--mlflow", str(tmp_path / "mlflow"),
-            "--trials", "3", "--scheduler", "fifo", *FLAGS[:-1], steps]  # fmt: skip
+            "--trials", "3", "--scheduler", "fifo", *FLAGS[:-1], str(steps)]  # fmt: skip
+
+    def states():
+        return {r.info.run_name: r.info.status for r in mlflow_runs(open_tracking(tmp_path / "mlflow"))}
+
+    def reached():
+        return {p.parent.name: json.loads(p.read_text())["step"] for p in out.glob("trials/*/progress.json")}
+
     process = start(*argv, cwd=tmp_path)
     wait_for(lambda: list(out.glob("trials/*/end.json")) and list(out.glob("trials/*/checkpoint.pt")), process)
+    os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate()[1]
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == ("aign tune: interrupted; what was finished is kept, the same command goes on"), (
+        "one line, no traceback"
+    )
+    ended = [int(p.parent.name) for p in out.glob("trials/*/end.json")]
+    assert 0 < len(ended) < 3
+    assert sorted(states().values()).count("FINISHED") == len(ended)
+    assert set(states().values()) == {"FINISHED", "KILLED"}, "the search's own among the killed"
+    before, far = {n: trial_files(out, n) for n in ended}, reached()
+
+    process = start(*argv, cwd=tmp_path)
+    wait_for(lambda: any(step > far.get(name, 0) for name, step in reached().items()), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    ended = [int(p.parent.name) for p in out.glob("trials/*/end.json")]
-    begun = [int(p.parent.name) for p in out.glob("trials/*/checkpoint.pt")]
-    assert ended
-    before = {n: trial_files(out, n) for n in ended}
-    assert len(ended) < 3
-    reached = {n: json.loads((out / "trials" / f"{n:03d}" / "progress.json").read_text())["step"] for n in begun}
+
     assert cli.main(argv) == 0
     told = capsys.readouterr().err
     assert {n: trial_files(out, n) for n in ended} == before, "what ended is not touched"
@@ -188,8 +215,29 @@ def test_a_killed_search_goes_on_and_keeps_what_ended(ray_cluster, demo_store, t
         validations = [row["step"] for row in map(json.loads, logged_lines(folder)) if OBJECTIVE in row]
         assert validations == list(range(50, 451, 50)), "each once, whatever was killed"
         assert json.loads((folder / "end.json").read_text())["state"] == "complete"
-    assert all(step >= 50 for step in reached.values())
-    assert len(mlflow_runs(open_tracking(tmp_path / "mlflow"))) == 4, "the same runs"
+    assert len(states()) == 4, "the same runs, and one parent"
+    assert set(states().values()) == {"FINISHED"}
+
+
+def test_optuna_draws_and_the_median_stops_through_ray(ray_cluster, demo_store, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(draws, "STARTUP", 3)
+    out = tmp_path / "out"
+    argv = ["tune", "lifting-demo", "--store", demo_store.url, "--out", str(out), "--mlflow", str(tmp_path / "mlflow"),
+            "--trials", "8", "--scheduler", "median", "--search", "optuna", *FLAGS[:-1], "36"]  # fmt: skip
+    assert cli.main(argv) == 0
+    said = capsys.readouterr().err
+    assert all(f"trial {number} of 8" in said for number in range(8))
+    place = out / "trials"
+    rows = [json.loads((place / f"{n:03d}" / "end.json").read_text())["state"] for n in range(8)]
+    assert rows[0] == "complete"
+    assert set(rows) <= {"complete", "stopped"}
+    space = space_of(recipe("lifting-demo"))
+    for number in range(1, 8):
+        values = json.loads((place / f"{number:03d}" / "trial.json").read_text())["values"]
+        at_random = draws.draw("random", space, 0, number, ())
+        assert (values == at_random) == (number < 3), "from the third on where Optuna expects good ones"
+        assert all(space[name].low <= value <= space[name].high for name, value in values.items())
 
 
 # What needs no cluster.
@@ -291,6 +339,48 @@ def test_what_cannot_be_is_one_line_before_anything_starts(demo_store, tmp_path,
     assert said in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_two_searches_in_one_folder_at_once_are_one_line(demo_store, tmp_path, capsys):
+    with alone(tmp_path):
+        assert cli.main(["tune", "lifting-demo", "--store", demo_store.url, "--out", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "another process" in err
+    assert err.count("\n") == 1
+
+
+def test_faces_are_judged_by_their_bias_against_faithfulness(tmp_path, monkeypatch):
+    monkeypatch.setattr(faces_task, "judge_of", lambda _: toy_judge())
+    store, made = toy_store(str(tmp_path / "store")), faces_ranks.recipes()["superresolution"]
+    task = task_of(made)
+    goal = task.goal(made, store)
+    assert goal.metric == Metric(name="val/target_points", higher=True)
+    assert goal.traded[0] == Metric(name="val/faithful_psnr_db", higher=True)
+    unbiased = task.goal(replace(made, bias=""), store)
+    assert unbiased.metric == Metric(name="val/kid"), "never faithfulness alone: that needs no critic"
+    with pytest.raises(UserError, match=r"got bias age>50, which the judge of .* cannot tell.*Male") as error:
+        task.goal(replace(made, bias="age>50"), store)
+    assert "\n" not in str(error.value)
+    tracking, said = open_tracking(tmp_path / "mlflow"), []
+    place = Place(out=tmp_path / "out", recipe=made, steps=2, goal=goal)
+    facts = RunFacts(recipe=made.name, store_hash=store.hash, licences=())
+    searched = Searched(
+        place=place, store_url=store.url, tracking=tracking, name="search", parent="p", facts=facts, gpus=0.0
+    )  # fmt: skip
+    monkeypatch.setattr("pipelines.tune_trial.tune.report", said.append)
+    place.open(0, {"task.weights.critic": 0.2})
+    run_trial(searched, 0, {"task.weights.critic": 0.2}, start_run(tracking, "t", {}, facts))
+    done = place.trial(0)
+    assert (done.state, done.step, len(said)) == ("complete", 2, 2)
+    assert {goal.metric.name, goal.traded[0].name} <= done.metrics.keys(), "this judge knows nothing that could drift"
+    assert place.loss(0) == -done.metrics[goal.metric.name] == -said[-1][goal.metric.name]
+    assert done.cosines, "render, paired, cycle and critic pull"
+    assert scheduler_mode(searched) == "max"
+
+
+def scheduler_mode(searched):
+    some = plan(searched.place.out)
+    return scheduler_of(replace(some, searched=searched))._mode
 
 
 def test_a_store_whose_bodies_nobody_knows_gives_nothing_to_choose_by(demo_store):
