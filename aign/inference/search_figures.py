@@ -17,6 +17,8 @@ _INK, _QUIET, _FAINT = "#1b1f24", "#6b7280", "#e5e7eb"
 _BEST, _RECIPE, _STOPPED = METHOD_COLOURS[1], METHOD_COLOURS[0], "#c3c8cf"
 _DASHED = (0, (4, 2))
 _WIDTH_IN = 12.0
+MANY = 10
+"""From so many whole trials on, the worst tenth of them shares the end of the scale."""
 CLEAR = 0.6
 """Rank correlation from which on a direction is told: under it, the best may lie in the middle."""
 
@@ -121,7 +123,7 @@ def _draw_lines(figure: Any, axis: Any, search: Search) -> None:
     ended = [t for t in search.ranked() if t.state == "complete"]
     losses = [search.loss(t) for t in ended]
     # A few that went astray would leave one colour for all others.
-    low, high = losses[0], float(np.quantile(losses, 0.9)) if len(losses) > 1 else losses[0]
+    low, high = losses[0], losses[-1] if len(losses) < MANY else float(np.quantile(losses, 0.9))
     scale = Normalize(low, high if high > low else low + 1, clip=True)
     count = len(search.ranges)
     for trial in [t for t in search.trials if t.state != "complete"]:
@@ -144,6 +146,8 @@ def _draw_columns(axis: Any, search: Search, losses: tuple[float, float]) -> Non
     """The columns, their names, and the numbers at their ends; the best of the goal is at the top."""
     metric = search.goal.metric
     best, worst = (f"{metric.loss(end):.4g}" for end in losses)
+    if any(search.loss(trial) > losses[1] for trial in search.trials if trial.state == "complete"):
+        worst = f"{worst} or worse"
     columns = [(name, f"{low:.2g}", f"{high:.2g}") for name, (low, high) in search.ranges.items()]
     for column, (name, bottom, top) in enumerate([*columns, (metric.name, worst, best)]):
         axis.axvline(column, color=_FAINT, lw=1.2, zorder=0)

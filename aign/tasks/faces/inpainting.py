@@ -108,7 +108,7 @@ class InpaintingConfig:
 
     Attributes:
         generator: network.
-        critic: network and game.
+        critic: network and game; with a tenth of this gamma two of six runs filled the hole with one colour.
         mask: what is hidden.
         judged: what the critic sees: a window of half the side round the part, in the given picture; that whole
             picture; or, as in the paper, the network's picture, which only the term `render` ties to the given one.
@@ -116,7 +116,7 @@ class InpaintingConfig:
     """
 
     generator: InpainterShape = InpainterShape()
-    critic: CriticConfig = CriticConfig()
+    critic: CriticConfig = CriticConfig(gamma=0.5)
     mask: MaskConfig = MaskConfig()
     judged: Judged = "part"
     weights: dict[str, float] = field(default_factory=lambda: weights(render=10.0, critic=0.1))
