@@ -82,14 +82,18 @@ def watch(command: list[str], out: Path) -> Watched:
     began = time.time()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     trials, rest = dict[int, tuple[float, float]](), dict[int, float]()  # by thread; by process
+    workers = set[int]()
     while process.poll() is None:
         time.sleep(SAMPLE_SECONDS)
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(process.pid)
             for one in (root, *root.children(recursive=True)):
                 with contextlib.suppress(psutil.Error, OSError):
-                    if "ray::" in one.name() and "ImplicitFunc" in " ".join(one.cmdline()):
+                    if "ImplicitFunc" in " ".join(one.cmdline()):  # Ray's title of a worker with a trial
+                        workers.add(one.pid)
+                    if one.pid in workers:
                         trials |= scheduled(one.pid)
+                        rest.pop(one.pid, None)
                     else:
                         times = one.cpu_times()
                         rest[one.pid] = times.user + times.system
