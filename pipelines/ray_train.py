@@ -107,7 +107,8 @@ def _worker(config: dict[str, Any]) -> Ended:
     torch.set_num_threads(1)
     job: Job = config["job"]
     with at_worker(job.place) as place:
-        return ended(run(job, RayHooks(place, job.run_log, gpu=job.workers.gpus > 0)))
+        hooks = RayHooks(place, job.run_log, gpu=job.workers.gpus > 0, score=objective_of(job))
+        return ended(run(job, hooks))
 
 
 @contextmanager
@@ -141,14 +142,20 @@ def _trainer(job: Job) -> EqualTrainer:
 
 def _kept(job: Job) -> rt.CheckpointConfig:
     """The best checkpoints, where there is anything to choose by, and always the last one, from which a run goes on."""
-    task = task_of(job.recipe)
-    try:
-        objective = task.objective(job.recipe, Store.open(job.store_url))
-    except UserError:
-        return rt.CheckpointConfig(num_to_keep=BEST)
     return rt.CheckpointConfig(
-        num_to_keep=BEST, checkpoint_score_attribute=objective, checkpoint_score_order=task.order
+        num_to_keep=BEST,
+        checkpoint_score_attribute=objective_of(job) or None,
+        checkpoint_score_order=task_of(job.recipe).order,
     )
+
+
+def objective_of(job: Job) -> str:
+    """The validation metric that says which checkpoint is better; "" where there is nothing to choose by."""
+    store = patiently(lambda: Store.open(job.store_url))
+    try:
+        return task_of(job.recipe).objective(job.recipe, store)
+    except UserError:
+        return ""
 
 
 def _on_ray(job: Job) -> tuple[dict[str, Any], Ended]:
