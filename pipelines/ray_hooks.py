@@ -1,6 +1,7 @@
 """What a training needs to know of Ray: its hooks, and when Ray must not try again."""
 
 import errno
+import math
 import shutil
 import tempfile
 import time
@@ -42,15 +43,18 @@ class RayHooks(LocalHooks):
         place: of the run; for one at a URL its folder is this process's own.
         log: makes the run's MLflow log, if it has one; only rank 0 asks.
         gpu: whether the worker owns a GPU, or a part of one.
+        score: the metric that the best checkpoints are kept by; "": none.
     """
 
-    def __init__(self, place: Place, log: Callable[[], RunLog | None], gpu: bool = False) -> None:
+    def __init__(self, place: Place, log: Callable[[], RunLog | None], gpu: bool = False, score: str = "") -> None:
         context = rt.get_context()
         device = get_device() if gpu else torch.device("cpu")
         super().__init__(
             run_dir=place.folder, rank=context.get_world_rank(), world=context.get_world_size(), device=device
         )
         self._log = log() if self.rank == 0 else None
+        # A missing value is the best one to Ray where the smallest is: what was not validated is NaN, always the worst.
+        self._unscored = {score: math.nan} if score else {}
         self._mirror = Mirror(place) if place.url and self.rank == 0 else None
         self._asked_at, self._leaving = time.monotonic(), False
 
@@ -79,7 +83,7 @@ class RayHooks(LocalHooks):
             save_state(folder / CHECKPOINT, state)
             shutil.copyfile(self.run_dir / LOG, folder / LOG)
             rt.report(
-                {"step": step, **metrics},
+                {"step": step, **self._unscored, **metrics},
                 checkpoint=rt.Checkpoint.from_directory(folder),
                 checkpoint_upload_mode=mode,
                 delete_local_checkpoint_after_upload=True,

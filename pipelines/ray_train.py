@@ -16,6 +16,7 @@ import torch
 
 from aign.data.progress import progress
 from aign.data.store import Store
+from aign.evaluation.trials import Metric
 from aign.framework.errors import StorageError, UserError
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import RunLog
@@ -109,7 +110,8 @@ def _worker(config: dict[str, Any]) -> Ended:
     torch.set_num_threads(1)
     job: Job = config["job"]
     with at_worker(job.place) as place:
-        return ended(run(job, RayHooks(place, job.run_log, gpu=job.workers.gpus > 0)))
+        hooks = RayHooks(place, job.run_log, gpu=job.workers.gpus > 0, score=config["score"])
+        return ended(run(job, hooks))
 
 
 @contextmanager
@@ -124,32 +126,42 @@ def at_worker(place: Place) -> Iterator[Place]:
 
 def _trainer(job: Job) -> EqualTrainer:
     storage, path = ray_storage(job.place.url) if job.place.url else (None, str(job.place.folder))
+    best = best_of(job)
     return EqualTrainer(
         streams=job.recipe.loader_streams,
         train_loop_per_worker=_worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "score": best.name if best else ""},
         torch_config=job.workers.torch,
         scaling_config=job.workers.scaling,
         run_config=rt.RunConfig(
             name=CHECKPOINTS,
             storage_path=path,
             storage_filesystem=storage,
-            checkpoint_config=_kept(job),
+            checkpoint_config=_kept(best),
             failure_config=rt.FailureConfig(max_failures=-1),  # GiveUp counts them
             callbacks=[GiveUp()],
         ),
     )
 
 
-def _kept(job: Job) -> rt.CheckpointConfig:
+def _kept(best: Metric | None) -> rt.CheckpointConfig:
     """The best checkpoints, where there is anything to choose by, and always the last one, from which a run goes on."""
-    task = task_of(job.recipe)
-    try:
-        best = task.goal(job.recipe, Store.open(job.store_url)).metric
-    except UserError:
+    if best is None:
         return rt.CheckpointConfig(num_to_keep=BEST)
     order = "max" if best.higher else "min"
     return rt.CheckpointConfig(num_to_keep=BEST, checkpoint_score_attribute=best.name, checkpoint_score_order=order)
+
+
+def best_of(job: Job) -> Metric | None:
+    """The validation metric that says which checkpoint is better; None where there is nothing to choose by.
+
+    Asked once, by the command: of faces it may have to train the judge.
+    """
+    store = patiently(lambda: Store.open(job.store_url))
+    try:
+        return task_of(job.recipe).goal(job.recipe, store).metric
+    except UserError:
+        return None
 
 
 def _on_ray(job: Job) -> tuple[dict[str, Any], Ended]:

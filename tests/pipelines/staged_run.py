@@ -1,4 +1,4 @@
-"""A training that waits at chosen moments for what a test does to it: its command, a node's notice, a node's death."""
+"""A training that waits at chosen moments for what a test does to it: a node's notice or death, its command's."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 
 STEPS, EVERY = 40, 20
-COMMAND_DIES, NODE_LEAVES, NODE_DIES = 1, 2, 3
+NODE_LEAVES, NODE_DIES, COMMAND_DIES = 1, 2, 3
 """What the first starts of the workers wait for; the next ones are free."""
 
 
@@ -31,8 +31,9 @@ def starts(folder: Path) -> list[list[str]]:
 class Staged(RayHooks):
     """Writes down every start; waits where the stage says so."""
 
-    def __init__(self, place, log, notes: Path) -> None:
-        super().__init__(place, log)
+    def __init__(self, place, job, notes: Path) -> None:
+        best = ray_train.best_of(job)
+        super().__init__(place, job.run_log, score=best.name if best else "")
         self.notes, self.first = notes, 0
         self.stage = 1 + len([row for row in starts(notes) if int(row[1]) == self.rank])
 
@@ -46,7 +47,7 @@ class Staged(RayHooks):
 
     def log(self, step, metrics):
         super().log(step, metrics)
-        waits = {COMMAND_DIES: EVERY + 1, NODE_LEAVES: self.first + 2, NODE_DIES: self.first + 1}
+        waits = {NODE_LEAVES: self.first + 2, NODE_DIES: self.first + 1, COMMAND_DIES: EVERY + 1}
         if step == waits.get(self.stage):
             time.sleep(10_000)
 
@@ -66,7 +67,7 @@ def staged_worker(config):
     notes = Path(os.environ["AIGN_TEST_NOTES"])
     assert rt.get_context().get_world_size() in (1, 2)
     with ray_train.at_worker(job.place) as place:
-        return ray_train.ended(ray_train.run(job, Staged(place, job.run_log, notes)))
+        return ray_train.ended(ray_train.run(job, Staged(place, job, notes)))
 
 
 def main(store_url: str, runs: str, mlflow: str, address: str, workers: str) -> None:
