@@ -72,7 +72,7 @@ def test_two_workers_equal_one_process(two_workers, undisturbed):
 def test_the_best_checkpoints_are_kept_by_the_objective(two_workers, demo_store):
     run, _, recipe = two_workers
     job = Job(recipe=recipe, store_url=demo_store.url, run_dir=run.folder)
-    kept = ray_train._kept(job)
+    kept = ray_train._kept(ray_train.best_of(job))
     assert (kept.checkpoint_score_attribute, kept.checkpoint_score_order) == ("val/mpjpe_mm", "min")
     snapshot = json.loads((run.folder / "ray" / "checkpoint_manager_snapshot.json").read_text())
     assert snapshot["latest_checkpoint_result"]["metrics"]["step"] == STEPS
