@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def _worker(config: dict[str, Any]) -> Ended:
     torch.set_num_threads(1)
     job: Job = config["job"]
     with at_worker(job.place) as place:
-        hooks = RayHooks(place, job.run_log, gpu=job.workers.gpus > 0, score=objective_of(job))
+        hooks = RayHooks(place, job.run_log, gpu=job.workers.gpus > 0, worst=worst_of(job))
         return ended(run(job, hooks))
 
 
@@ -144,18 +145,19 @@ def _kept(job: Job) -> rt.CheckpointConfig:
     """The best checkpoints, where there is anything to choose by, and always the last one, from which a run goes on."""
     return rt.CheckpointConfig(
         num_to_keep=BEST,
-        checkpoint_score_attribute=objective_of(job) or None,
+        checkpoint_score_attribute=next(iter(worst_of(job)), None),
         checkpoint_score_order=task_of(job.recipe).order,
     )
 
 
-def objective_of(job: Job) -> str:
-    """The validation metric that says which checkpoint is better; "" where there is nothing to choose by."""
-    store = patiently(lambda: Store.open(job.store_url))
+def worst_of(job: Job) -> dict[str, float]:
+    """The validation metric that says which checkpoint is better, and its worst value; nothing to choose by: empty."""
+    store, task = patiently(lambda: Store.open(job.store_url)), task_of(job.recipe)
     try:
-        return task_of(job.recipe).objective(job.recipe, store)
+        objective = task.objective(job.recipe, store)
     except UserError:
-        return ""
+        return {}
+    return {objective: sys.float_info.max if task.order == "min" else -sys.float_info.max}
 
 
 def _on_ray(job: Job) -> tuple[dict[str, Any], Ended]:

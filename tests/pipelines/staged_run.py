@@ -32,7 +32,7 @@ class Staged(RayHooks):
     """Writes down every start; waits where the stage says so."""
 
     def __init__(self, place, job, notes: Path) -> None:
-        super().__init__(place, job.run_log, score=ray_train.objective_of(job))
+        super().__init__(place, job.run_log, worst=ray_train.worst_of(job))
         self.notes, self.first = notes, 0
         self.stage = 1 + len([row for row in starts(notes) if int(row[1]) == self.rank])
 
