@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray.train as rt
@@ -25,6 +26,7 @@ from aign.training.hooks import LOG
 from pipelines.run_place import Mirror, Place
 
 CHECKPOINT = "checkpoint.pt"
+NONE: Mapping[str, float] = MappingProxyType({})
 ASK_SECONDS = 2.0
 """Between questions whether a node will be taken away: the answer is a meeting of all ranks at one Ray actor."""
 DEATHS = 3
@@ -43,18 +45,21 @@ class RayHooks(LocalHooks):
         place: of the run; for one at a URL its folder is this process's own.
         log: makes the run's MLflow log, if it has one; only rank 0 asks.
         gpu: whether the worker owns a GPU, or a part of one.
-        score: the metric that the best checkpoints are kept by; "": none.
+        worst: the metric that the best checkpoints are kept by, with its worst value; empty: there is none.
     """
 
-    def __init__(self, place: Place, log: Callable[[], RunLog | None], gpu: bool = False, score: str = "") -> None:
+    def __init__(
+        self, place: Place, log: Callable[[], RunLog | None], gpu: bool = False, worst: Mapping[str, float] = NONE
+    ) -> None:
         context = rt.get_context()
         device = get_device() if gpu else torch.device("cpu")
         super().__init__(
             run_dir=place.folder, rank=context.get_world_rank(), world=context.get_world_size(), device=device
         )
         self._log = log() if self.rank == 0 else None
-        # A missing value is the best one to Ray where the smallest is: what was not validated is NaN, always the worst.
-        self._unscored = {score: math.nan} if score else {}
+        # What was not validated has to have a value: a missing one is the best to Ray where the smallest is, and one
+        # that is not finite is null in its snapshot, from which no run goes on.
+        self._worst = worst
         self._mirror = Mirror(place) if place.url and self.rank == 0 else None
         self._asked_at, self._leaving = time.monotonic(), False
 
@@ -83,7 +88,7 @@ class RayHooks(LocalHooks):
             save_state(folder / CHECKPOINT, state)
             shutil.copyfile(self.run_dir / LOG, folder / LOG)
             rt.report(
-                {"step": step, **self._unscored, **metrics},
+                {"step": step, **self._worst, **{n: value for n, value in metrics.items() if math.isfinite(value)}},
                 checkpoint=rt.Checkpoint.from_directory(folder),
                 checkpoint_upload_mode=mode,
                 delete_local_checkpoint_after_upload=True,

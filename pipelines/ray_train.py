@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ def _worker(config: dict[str, Any]) -> Ended:
     torch.set_num_threads(1)
     job: Job = config["job"]
     with at_worker(job.place) as place:
-        hooks = RayHooks(place, job.run_log, gpu=job.workers.gpus > 0, score=config["score"])
+        hooks = RayHooks(place, job.run_log, gpu=job.workers.gpus > 0, worst=config["worst"])
         return ended(run(job, hooks))
 
 
@@ -130,7 +131,7 @@ def _trainer(job: Job) -> EqualTrainer:
     return EqualTrainer(
         streams=job.recipe.loader_streams,
         train_loop_per_worker=_worker,
-        train_loop_config={"job": job, "score": best.name if best else ""},
+        train_loop_config={"job": job, "worst": worst_of(best)},
         torch_config=job.workers.torch,
         scaling_config=job.workers.scaling,
         run_config=rt.RunConfig(
@@ -162,6 +163,11 @@ def best_of(job: Job) -> Metric | None:
         return task_of(job.recipe).goal(job.recipe, store).metric
     except UserError:
         return None
+
+
+def worst_of(best: Metric | None) -> dict[str, float]:
+    """The metric that says which checkpoint is better, and its worst value; nothing to choose by: empty."""
+    return {best.name: -sys.float_info.max if best.higher else sys.float_info.max} if best else {}
 
 
 def _on_ray(job: Job) -> tuple[dict[str, Any], Ended]:

@@ -32,8 +32,7 @@ class Staged(RayHooks):
     """Writes down every start; waits where the stage says so."""
 
     def __init__(self, place, job, notes: Path) -> None:
-        best = ray_train.best_of(job)
-        super().__init__(place, job.run_log, score=best.name if best else "")
+        super().__init__(place, job.run_log, worst=ray_train.worst_of(ray_train.best_of(job)))
         self.notes, self.first = notes, 0
         self.stage = 1 + len([row for row in starts(notes) if int(row[1]) == self.rank])
 
