@@ -66,7 +66,7 @@ def clean_refusal(tracking: Tracking, name: str, version: int, source: str) -> s
 
 def _asked_elsewhere(tracking: Tracking, uri: str, out: Path) -> str | None:
     command = [sys.executable, "-m", "aign.registry.clean_check", uri, str(out)]
-    env = os.environ | {"MLFLOW_TRACKING_URI": tracking.uri}
+    env = os.environ | dict.fromkeys(("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"), tracking.uri)
     try:
         done = subprocess.run(
             command, cwd=out.parent, env=env, capture_output=True, text=True, check=False, timeout=SECONDS

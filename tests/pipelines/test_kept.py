@@ -10,9 +10,9 @@ from ray.train.v2._internal.execution.storage import StorageContext
 from ray.train.v2._internal.execution.training_report import _TrainingReport
 
 from aign.recipes import recipe
-from pipelines import ray_hooks, ray_train
+from pipelines import ray_hooks
 from pipelines.ray_hooks import RayHooks
-from pipelines.ray_train import Job, _kept, worst_of
+from pipelines.ray_train import Job, _kept, best_of, worst_of
 from pipelines.run_place import Place
 
 
@@ -54,16 +54,17 @@ def kept_steps(config, folder, reports):
 
 def test_the_two_best_and_the_last_and_never_one_that_was_not_validated(demo_store, tmp_path, reported):
     job = Job(recipe=recipe("lifting-demo"), store_url=demo_store.url, run_dir=tmp_path)
-    config, name = _kept(job), "val/mpjpe_mm"
+    best = best_of(job)
+    config, name = _kept(best), "val/mpjpe_mm"
     errors = {10: 80.0, 20: 70.0, 25: None, 30: 60.0, 40: float("nan"), 50: 75.0}
-    reports = [reported(worst_of(job), step, {} if e is None else {name: e}) for step, e in errors.items()]
+    reports = [reported(worst_of(best), step, {} if e is None else {name: e}) for step, e in errors.items()]
     assert kept_steps(config, tmp_path / "all", reports) == {20, 30, 50}
     assert kept_steps(config, tmp_path / "three", reports[:3]) == {10, 20, 25}
 
 
-def test_the_last_two_where_there_is_nothing_to_choose_by(demo_store, tmp_path, reported, monkeypatch):
-    monkeypatch.setattr(ray_train, "worst_of", lambda _: {})
-    config = _kept(Job(recipe=recipe("lifting-demo"), store_url=demo_store.url, run_dir=tmp_path))
+def test_the_last_two_where_there_is_nothing_to_choose_by(tmp_path, reported):
+    config = _kept(None)
+    assert worst_of(None) == {}
     assert config.checkpoint_score_attribute is None
     reports = [reported({}, step, {"val/reprojection_px": 1.0 / step}) for step in (10, 20, 30, 40)]
     assert kept_steps(config, tmp_path / "all", reports) == {30, 40}

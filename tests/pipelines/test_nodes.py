@@ -23,7 +23,7 @@ from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 from tests.pipelines.staged_run import COMMAND_DIES, EVERY, NODE_DIES, NODE_LEAVES, STEPS, starts
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3000)]
 PATIENCE_S = 900.0
 NOTICE_S = 15
 ROOT = Path(__file__).parents[2]
