@@ -3,7 +3,8 @@
 One search of a small lifting-demo twice, by `aign tune`: nobody stopped (fifo), and ASHA; the same seed, so the same
 trials. While a search runs its processes are watched. The machine may be busy with others, so beside the processor
 time that the trials got stands the time in which they had it or stood in line for it (Linux, /proc/PID/schedstat):
-that is what a search of its own machine would get. Then both schedulers are told what the fifo trials reported, in
+that is what a search on a machine of its own would get. RAY_worker_niceness=0
+because Ray else gives its workers niceness 15, beside others next to nothing. Then both schedulers are told what the fifo trials reported, in
 many orders: one order is luck. `--write` puts the tables into `benchmarks/results/tune.md`.
 """
 
@@ -273,8 +274,8 @@ def business(seen: Mapping[Scheduler, Watched], useful: Mapping[Scheduler, float
         "",
         f"Shares are of wall x {CORES} cores; wanted: at least {100 * BUSY:.0f} % ran or stood in line (on a machine "
         "of its own, a search has what it stands in line for). Training: the processor time that the same steps and "
-        "validations take in one process without Ray, beside what the trials' threads took. The rest of these is the "
-        "import of torch, once a core.",
+        "validations take in one process without Ray, beside what the trials' threads took. The rest: "
+        "torch is imported once a core, checkpoints, MLflow, and what it costs to share the cores.",
     ]
     return lines
 
@@ -304,7 +305,7 @@ def main() -> None:
         tables = orders(found["fifo"], rows["fifo"], empty)
     text = "\n".join([
         "# A search: what early stopping saves, and whether the cores are busy", "",
-        *machine.lines("python benchmarks/tune.py --write", "torch", "ray", "numpy"),
+        *machine.lines("RAY_worker_niceness=0 python benchmarks/tune.py --write", "torch", "ray", "numpy"),
         f"`aign tune lifting-demo --trials {TRIALS} --steps {STEPS} {' '.join(FLAGS)}`: six weights and rates, random "
         "search, one seed, trial 0 is the recipe; fifo and ASHA one after the other.", "",
         "## Early stopping", "", *savings(found), "",
