@@ -3,8 +3,8 @@
 One search of a small lifting-demo twice, by `aign tune`: nobody stopped (fifo), and ASHA; the same seed, so the same
 trials. While a search runs its processes are watched. The machine may be busy with others, so beside the processor
 time that the trials got stands the time in which they had it or stood in line for it (Linux, /proc/PID/schedstat):
-that is what a search on a machine of its own would get. RAY_worker_niceness=0
-because Ray else gives its workers niceness 15, beside others next to nothing. Then both schedulers are told what the fifo trials reported, in
+that is what a search on a machine of its own would get. RAY_worker_niceness=0, because Ray else gives its workers
+niceness 15, which is next to nothing beside others. Then both schedulers are told what the fifo trials reported, in
 many orders: one order is luck. `--write` puts the tables into `benchmarks/results/tune.md`.
 """
 
