@@ -3,7 +3,8 @@
 One search of a small lifting-demo twice, by `aign tune`: nobody stopped (fifo), and ASHA; the same seed, so the same
 trials. While a search runs its processes are watched. The machine may be busy with others, so beside the processor
 time that the trials got stands the time in which they had it or stood in line for it (Linux, /proc/PID/schedstat):
-that is what a search of its own machine would get. Then both schedulers are told what the fifo trials reported, in
+that is what a search on a machine of its own would get. RAY_worker_niceness=0, because Ray else gives its workers
+niceness 15, which is next to nothing beside others. Then both schedulers are told what the fifo trials reported, in
 many orders: one order is luck. `--write` puts the tables into `benchmarks/results/tune.md`.
 """
 
@@ -154,11 +155,9 @@ class Told:
 
 
 def replayed(
-    scheduler: Scheduler, search: Search, rows: Mapping[int, list[Any]], order: list[int]
+    judge: TrialScheduler, search: Search, rows: Mapping[int, list[Any]], order: list[int]
 ) -> tuple[int, float]:
     """Steps, and the best of the trials that end, had they come in that order, `CORES` at once."""
-    with tempfile.TemporaryDirectory() as empty:
-        judge = scheduler_of(planned(Path(empty), scheduler, ""))
     waiting, running, made, best = list(order), list[tuple[Told, Iterator[Any]]](), 0, float("inf")
     while waiting or running:
         while waiting and len(running) < CORES:
@@ -231,7 +230,7 @@ def savings(found: Mapping[Scheduler, Search]) -> list[str]:
     return lines
 
 
-def orders(search: Search, rows: Mapping[int, list[Any]]) -> list[str]:
+def orders(search: Search, rows: Mapping[int, list[Any]], empty: str) -> list[str]:
     """Both early stoppers on what the fifo trials reported, in many orders."""
     name, best = search.goal.metric.name, search.best.metrics[search.goal.metric.name]
     recipe_itself = rows[0][-1][name]
@@ -240,10 +239,11 @@ def orders(search: Search, rows: Mapping[int, list[Any]]) -> list[str]:
              "|---|--:|--:|--:|--:|--:|"]  # fmt: skip
     for scheduler in ("asha", "median"):
         saved, ends = [], []
+        plan = planned(Path(empty), scheduler, "")
         for _ in range(ORDERS):
             others = [n for n in rows if n]
             shuffled.shuffle(others)
-            made, end = replayed(scheduler, search, rows, [0, *others])
+            made, end = replayed(scheduler_of(plan), search, rows, [0, *others])
             saved.append(1 - made / search.made)
             ends.append(end)
         kept = np.mean([end == best for end in ends])
@@ -274,8 +274,8 @@ def business(seen: Mapping[Scheduler, Watched], useful: Mapping[Scheduler, float
         "",
         f"Shares are of wall x {CORES} cores; wanted: at least {100 * BUSY:.0f} % ran or stood in line (on a machine "
         "of its own, a search has what it stands in line for). Training: the processor time that the same steps and "
-        "validations take in one process without Ray, beside what the trials' threads took. The rest of these is the "
-        "import of torch, once a core.",
+        "validations take in one process without Ray, beside what the trials' threads took. The rest: "
+        "torch is imported once a core, checkpoints, MLflow, and what it costs to share the cores.",
     ]
     return lines
 
@@ -301,13 +301,15 @@ def main() -> None:
         for scheduler in SCHEDULERS:
             (root / f"useful-{scheduler}").mkdir()
             useful[scheduler] = useful_seconds(url, root / f"useful-{scheduler}", found[scheduler])
+    with tempfile.TemporaryDirectory() as empty:
+        tables = orders(found["fifo"], rows["fifo"], empty)
     text = "\n".join([
         "# A search: what early stopping saves, and whether the cores are busy", "",
-        *machine.lines("python benchmarks/tune.py --write", "torch", "ray", "numpy"),
+        *machine.lines("RAY_worker_niceness=0 python benchmarks/tune.py --write", "torch", "ray", "numpy"),
         f"`aign tune lifting-demo --trials {TRIALS} --steps {STEPS} {' '.join(FLAGS)}`: six weights and rates, random "
         "search, one seed, trial 0 is the recipe; fifo and ASHA one after the other.", "",
         "## Early stopping", "", *savings(found), "",
-        "## The same trials in other orders", "", *orders(found["fifo"], rows["fifo"]), "",
+        "## The same trials in other orders", "", *tables, "",
         "## Cores", "", *business(seen, useful), "",
     ])  # fmt: skip
     print(text)
