@@ -29,6 +29,13 @@ def _repeatable():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _registry_forgotten():
+    """`mlflow.set_registry_uri` sets a variable that every process which a later test starts would obey."""
+    yield
+    os.environ.pop("MLFLOW_REGISTRY_URI", None)
+
+
 def build_demo_store(url: str) -> Store:
     """The embedded motions as `aign preprocess demo-motions` makes them, without Ray."""
     torch.set_num_threads(1)
