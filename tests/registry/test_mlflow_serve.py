@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def served(tracking, run_id, package, tmp_path):
         *(sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/lifting@champion"),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
     ]
-    env = os.environ | {"MLFLOW_TRACKING_URI": tracking.uri, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # MLflow starts uvicorn by its name
+    env = os.environ | {"MLFLOW_TRACKING_URI": tracking.uri, "PYTHONPATH": str(ROOT), "PATH": path}
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
     try:
