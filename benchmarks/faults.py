@@ -37,7 +37,7 @@ from infra.patience import patiently
 from pipelines import ray_train
 from pipelines.ray_hooks import RayHooks
 from pipelines.ray_train import Job, train
-from pipelines.run_place import opened, place_of
+from pipelines.run_place import Place, opened, place_of
 from pipelines.train import run_at
 from pipelines.workers import Workers
 
@@ -285,7 +285,12 @@ def prepared(root: Path) -> Site:
     s3 = fsspec.filesystem("s3")
     patiently(lambda: s3.mkdir("faults"))
     torch.set_num_threads(1)
-    job = Job(recipe=chosen(), store_url=build(str(root / "store")), run_dir=root / "alone", workers=Workers.fixed(0))
+    job = Job(
+        recipe=chosen(),
+        store_url=build(str(root / "store")),
+        place=Place(folder=root / "alone"),
+        workers=Workers.fixed(0),
+    )
     baseline = train(job).generator
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = tuple(raylet(cluster.add_node(num_cpus=1)) for _ in range(2))

@@ -31,6 +31,7 @@ from pipelines import ray_train
 from pipelines.preprocess import preprocess
 from pipelines.ray_hooks import RayHooks
 from pipelines.ray_train import Job, train
+from pipelines.run_place import Place
 from pipelines.workers import Workers
 
 STEPS, REPEATS = 200, 3
@@ -100,7 +101,9 @@ def measure(root: Path) -> tuple[dict[int, list[Cost]], str]:
             for count in WORKERS if repeat % 2 else WORKERS[::-1]:
                 folder = root / f"{repeat}-{count}"
                 folder.mkdir()
-                job = Job(recipe=measured_recipe(), store_url=url, run_dir=folder, workers=Workers.fixed(count))
+                job = Job(
+                    recipe=measured_recipe(), store_url=url, place=Place(folder=folder), workers=Workers.fixed(count)
+                )
                 torch.set_num_threads(1)
                 if count:
                     train(job)

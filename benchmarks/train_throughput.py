@@ -32,6 +32,7 @@ from aign.training import LocalHooks
 from infra.cluster import cluster
 from pipelines.preprocess import preprocess
 from pipelines.ray_train import Job, train
+from pipelines.run_place import Place
 from pipelines.workers import Workers
 
 STEPS, REPEATS, BATCHES = 300, 3, 400
@@ -47,7 +48,7 @@ def measured_recipe() -> LiftingRecipe:
 def steps_per_second(store_url: str, root: Path, name: str, workers: int) -> float:
     folder = root / name
     folder.mkdir()
-    job = Job(recipe=measured_recipe(), store_url=store_url, run_dir=folder, workers=Workers.fixed(workers))
+    job = Job(recipe=measured_recipe(), store_url=store_url, place=Place(folder=folder), workers=Workers.fixed(workers))
     return train(job).steps_per_second
 
 

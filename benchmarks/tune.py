@@ -40,8 +40,9 @@ from infra.cluster import cluster
 from pipelines.preprocess import preprocess
 from pipelines.ray_train import Job, run
 from pipelines.recipe_flags import parse_recipe
+from pipelines.run_place import Place
 from pipelines.tune import Arguments, result
-from pipelines.tune_folder import Place
+from pipelines.tune_folder import SearchFolder
 from pipelines.tune_search import Plan, Scheduler, scheduler_of
 from pipelines.tune_trial import Searched
 
@@ -138,7 +139,10 @@ def useful_seconds(store_url: str, root: Path, search: Search) -> float:
         alone = small(steps)
         fit = dataclasses.replace(alone.fit, validate_every=steps // validations)
         began = time.process_time()
-        run(Job(recipe=dataclasses.replace(alone, fit=fit), store_url=store_url, run_dir=folder), LocalHooks(folder))
+        run(
+            Job(recipe=dataclasses.replace(alone, fit=fit), store_url=store_url, place=Place(folder=folder)),
+            LocalHooks(folder),
+        )
         spent[steps, validations] = time.process_time() - began
     validation = (spent[STEPS // 3, 3] - spent[STEPS // 3, 1]) / 2
     step = (spent[STEPS // 3, 1] - spent[STEPS // 9, 1]) / (STEPS // 3 - STEPS // 9)
@@ -182,7 +186,7 @@ def planned(out: Path, scheduler: Scheduler, store_url: str) -> Plan:
     """A search as the command makes it."""
     made = small(STEPS)
     goal = task_of(made).goal(made, None)
-    place = Place(out=out, recipe=made, steps=STEPS, goal=goal)
+    place = SearchFolder(out=out, recipe=made, steps=STEPS, goal=goal)
     facts = RunFacts(recipe=made.name, store_hash="", licences=())
     searched = Searched(
         place=place, store_url=store_url, tracking=open_tracking(out), name="", parent="", facts=facts, gpus=0.0

@@ -36,8 +36,9 @@ from pipelines.evaluate import Arguments as EvaluateArguments
 from pipelines.evaluate import evaluate_all
 from pipelines.preprocess import preprocess, tell
 from pipelines.register import register
+from pipelines.run_files import logged
 from pipelines.run_folder import Run
-from pipelines.train import logged, run_recipe
+from pipelines.train import run_recipe
 
 RECIPES = ("lifting-demo-forward", "lifting-demo-interpreter", "lifting-demo")
 LABELS = {

@@ -20,13 +20,13 @@ from aign.data.store import Store
 from aign.evaluation.trials import Metric
 from aign.framework.errors import StorageError, UserError
 from aign.recipes.tasks import Recipe, task_of
+from aign.recipes.training import train_recipe
 from aign.registry.run_log import RunLog
 from aign.registry.system_metrics import SystemMetrics
 from aign.registry.tracking import Tracking
-from aign.training import FitResult, Hooks, fit
+from aign.training import FitResult, Hooks
 from aign.training.checkpoint import load_state
 from aign.training.hooks import LOG
-from aign.training.identity import flatten
 from infra.cluster import cluster, is_own
 from infra.patience import patiently, ray_storage
 from pipelines.ray_hooks import CHECKPOINT, GiveUp, RayHooks
@@ -45,8 +45,7 @@ class Job:
     Attributes:
         recipe: what.
         store_url: on what.
-        run_dir: absolute folder of the run; its name is the run's name.
-        url: where the run is kept, if not in that folder.
+        place: of the run; its folder is absolute, and that folder's name is the run's.
         workers: Ray Train workers; 0: this process, without Ray.
         tracking: MLflow, if the run is to be tracked.
         run_id: of its MLflow run.
@@ -54,16 +53,10 @@ class Job:
 
     recipe: Recipe
     store_url: str
-    run_dir: Path
-    url: str = ""
+    place: Place
     workers: Workers = Workers(least=2, most=2)
     tracking: Tracking | None = None
     run_id: str = ""
-
-    @property
-    def place(self) -> Place:
-        """Of the run."""
-        return Place(folder=self.run_dir, url=self.url)
 
     def run_log(self) -> RunLog | None:
         """The MLflow log of this run."""
@@ -98,13 +91,7 @@ def ended(result: FitResult) -> Ended:
 
 def run(job: Job, hooks: Hooks) -> FitResult:
     """Train in this process, as the rank that the hooks say."""
-    store = patiently(lambda: Store.open(job.store_url))
-    training = task_of(job.recipe).prepare(job.recipe, store, hooks)
-    identity = {**flatten(job.recipe), "store_hash": store.hash}
-    try:
-        return fit(training.aign, training.feed, job.recipe.fit, hooks, training.validate, identity)
-    finally:
-        training.feed.close()
+    return train_recipe(job.recipe, patiently(lambda: Store.open(job.store_url)), hooks)
 
 
 def _worker(config: dict[str, Any]) -> Ended:

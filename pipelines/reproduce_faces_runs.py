@@ -21,7 +21,7 @@ from aign.evaluation.faces_judge import Judge, Reading
 from aign.evaluation.faces_view import FaceView
 from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
-from aign.inference.package import ModelCard, blank, save_package
+from aign.inference.package import blank
 from aign.recipes.faces import InpaintingRecipe, SuperResolutionRecipe, parts
 from aign.recipes.faces_tables import FaceRow, hidden_part
 from aign.recipes.faces_view import (
@@ -32,17 +32,16 @@ from aign.recipes.faces_view import (
     target_of,
 )
 from aign.recipes.tasks import task_of
+from aign.recipes.training import train_recipe
 from aign.tasks.faces.inpainting import InpainterConfig
 from aign.tasks.faces.masks import Part
 from aign.tasks.faces.superresolution import SuperResolverConfig
-from aign.training import LocalHooks, fit
+from aign.training import LocalHooks
 from aign.training.gradients import dead_warning
-from aign.training.identity import flatten
-from pipelines.run_folder import alone, check_same, publish
+from pipelines.run_files import write_results
+from pipelines.run_folder import alone, check_same
 
 KEPT_READINGS = 6
-IDENTITY_CHANGE = "identity_change"
-"""Of a report's numbers: how much further from the truth's identity than what was there before; also of each group."""
 
 
 def say(text: str) -> None:
@@ -195,27 +194,11 @@ def _train(run: FaceRun, bench: Bench, device: torch.device) -> None:
     check_same(run.folder, {**dataclasses.asdict(recipe), **sources.hashes})
     if (run.folder / "report.json").exists():
         return
-    hooks = LocalHooks(run.folder, device=device)
-    training = task.prepare(recipe, store, hooks)
-    identity = {**flatten(recipe), "store_hash": store.hash}
-    try:
-        result = fit(training.aign, training.feed, recipe.fit, hooks, training.validate, identity)
-    finally:
-        training.feed.close()
+    result = train_recipe(recipe, store, LocalHooks(run.folder, device=device))
     if result.dead:
         say(dead_warning(result.dead))
     model = blank(task.network(recipe))
     model.load_state_dict(task.generator_state(result.ema.state_dict()))
     provenance = Provenance(method=recipe.name, data="test", store_hash=store.hash)
     report = measure(task.method(model.to(device)), bench.view(run.row, recipe.bias), recipe.protocol, provenance)
-    card = ModelCard(
-        network=task.network(recipe),
-        recipe=recipe.name,
-        store_hash=store.hash,
-        sequences=sources.sequences,
-        licences=sources.licences,
-        protocol=f"{report.protocol} ({report.protocol_hash})",
-        metrics=report.numbers,
-    )
-    save_package(run.package, model, card)
-    publish(run.folder / "report.json", report.to_json())
+    write_results(run.folder, recipe, sources, model, report)

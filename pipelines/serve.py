@@ -117,14 +117,17 @@ def application(args: Mapping[str, str]) -> Any:
     Raises:
         UserError: no such model.
     """
+    package = package_folder(args["model"], Path(args["mlflow"])).absolute()
+    return _deployment(package, Arguments(model=args["model"]))
+
+
+def _deployment(package: Path, args: Arguments) -> Any:
     from ray import serve as ray_serve
 
-    package = package_folder(args["model"], Path(args["mlflow"])).absolute()
-    default = Arguments(model=args["model"])
-    deployment = ray_serve.deployment(max_ongoing_requests=4 * default.batch, ray_actor_options={"num_cpus": 1})(
-        Replica
+    made = ray_serve.deployment(
+        num_replicas=args.replicas, max_ongoing_requests=4 * args.batch, ray_actor_options={"num_cpus": 1}
     )
-    return deployment.bind(str(package), default.batch, default.wait_ms)
+    return made(Replica).bind(str(package), args.batch, args.wait_ms)
 
 
 @contextmanager
@@ -147,10 +150,7 @@ def serving(args: Arguments) -> Iterator[str]:
     with cluster(args.address):
         ray_serve.start(http_options=HTTPOptions(host=HOST, port=args.port))
         try:
-            deployment = ray_serve.deployment(
-                num_replicas=args.replicas, max_ongoing_requests=4 * args.batch, ray_actor_options={"num_cpus": 1}
-            )(Replica)
-            ray_serve.run(deployment.bind(str(package), args.batch, args.wait_ms), name="aign", route_prefix="/")
+            ray_serve.run(_deployment(package, args), name="aign", route_prefix="/")
             yield f"http://{HOST}:{args.port}"
         finally:
             ray_serve.shutdown()

@@ -141,9 +141,8 @@ def checkout(code: Path | None) -> Path | None:
     return folder
 
 
-def runtime_env(code: Path | None, more: Sequence[str]) -> dict[str, Any]:
+def runtime_env(code: Path | None, passed: Mapping[str, str]) -> dict[str, Any]:
     """What Ray is told of the job: code and variables. Everyone who may list jobs can read it."""
-    passed = environment(more)
     told_names = ", ".join(passed) or "none"
     print(f"variables that go along: {told_names}", file=sys.stderr)
     facts = {CLIENT_VERSION: __version__}
@@ -161,13 +160,13 @@ def submit(args: Arguments, command: Sequence[str]) -> int:
     """
     if not args.folder.is_absolute():
         raise UserError(f"got --folder {args.folder}; it must be absolute, for it is the cluster's")
-    environment(args.env)
+    passed = environment(args.env)
     client = connect(args.address)
     code = checkout(args.code)
     job = f"aign-{command[0]}-{secrets.token_hex(4)}"
     entrypoint = f"cd {shlex.quote(str(args.folder))} && exec aign {shlex.join(command)}"
     with told(client.get_address()):
-        client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env(code, args.env))
+        client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env(code, passed))
     print(f"submitted {job}", file=sys.stderr)
     if args.wait:
         return follow(client, job)

@@ -16,8 +16,7 @@ from torch import nn
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
 from aign.framework.errors import StorageError
-from aign.inference.figure import training_curves
-from aign.inference.package import ModelCard, blank, save_package
+from aign.inference.package import blank
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
 from aign.registry.run_log import sync
@@ -37,6 +36,7 @@ from infra.storage import absolute
 from pipelines.commit import commit
 from pipelines.ray_train import Job, train
 from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
+from pipelines.run_files import RESULTS, logged, write_results
 from pipelines.run_folder import FINISHED, Run, alone, check_same, publish
 from pipelines.run_place import Place, place_of, push
 from pipelines.tune_folder import find_trial
@@ -77,9 +77,8 @@ def run_at(
             store_url=store_url,
         )
         run_id = start_run(tracking, folder.name, config, facts)
-        where: dict[str, Any] = {"store_url": store_url, "run_dir": folder, "url": place.url, "workers": workers}
+        job = Job(recipe=recipe, store_url=store_url, place=place, workers=workers, tracking=tracking, run_id=run_id)
         try:
-            job = Job(recipe=recipe, tracking=tracking, run_id=run_id, **where)
             speed = _train_and_test(job, store, sources, address)
         except BaseException as error:
             _end(tracking, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -102,20 +101,19 @@ def _end(tracking: Tracking, run_id: str, status: Status) -> None:
 
 def _train_and_test(job: Job, store: Store, sources: Sources, address: str | None) -> float:
     """Everything of a run but its end; steps per second."""
-    recipe, folder, task = job.recipe, job.run_dir, task_of(job.recipe)
+    recipe, folder, task = job.recipe, job.place.folder, task_of(job.recipe)
     trained = train(job, address)
     if trained.dead:
         print(dead_warning(trained.dead), file=sys.stderr)
     model = blank(task.network(recipe))
     model.load_state_dict(trained.generator)
     report = test(model, recipe, store, sources)
-    _write(folder, recipe, sources, model, report)
+    write_results(folder, recipe, sources, model, report)
     assert job.tracking is not None, "a run is tracked"
     wait_for(job.tracking)
     tested = {f"test/{name}": value for name, value in task.numbers(report).items()}
     sync(job.tracking, job.run_id, [*logged(folder), {"step": recipe.fit.steps, **tested}])
-    kept = ("report.json", "table.md", "table.html", "table.csv", "curves.png", "package")
-    log_files(job.tracking, job.run_id, [folder / name for name in kept])
+    log_files(job.tracking, job.run_id, [folder / name for name in RESULTS])
     return trained.steps_per_second
 
 
@@ -127,34 +125,6 @@ def test(model: nn.Module, recipe: Recipe, store: Store, sources: Sources) -> An
     data = f"{task.label(recipe)}{count} held-out sequences, {', '.join(store.manifest.licences)}"
     provenance = Provenance(method=recipe.name, data=data, store_hash=store.hash)
     return task.measure(task.method(model), view, recipe.protocol, provenance)
-
-
-def _write(folder: Path, recipe: Recipe, sources: Sources, model: nn.Module, report: Any) -> None:
-    task = task_of(recipe)
-    card = ModelCard(
-        network=task.network(recipe),
-        recipe=recipe.name,
-        store_hash=sources.hashes["store"],
-        sequences=sources.sequences,
-        licences=sources.licences,
-        protocol=f"{report.protocol} ({report.protocol_hash})",
-        metrics=task.numbers(report),
-        body=task.body,
-        intended_use=task.intended_use,
-        limits=task.limits(report),
-    )
-    save_package(folder / "package", model, card)
-    table = task.draw([report], None)
-    publish(folder / "table.md", table.markdown)
-    publish(folder / "table.html", table.html)
-    publish(folder / "table.csv", table.csv)
-    publish(folder / "report.json", report.to_json())
-    training_curves(folder / "curves.png", {recipe.name: logged(folder)})
-
-
-def logged(folder: Path) -> list[dict[str, float]]:
-    """The rows of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @dataclass(frozen=True, kw_only=True)

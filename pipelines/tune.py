@@ -26,7 +26,7 @@ from pipelines.recipe_flags import Parsed, chosen, named, parse_recipe
 from pipelines.reproduce_checks import check_counts
 from pipelines.reproduce_runs import say
 from pipelines.run_folder import alone, check_same
-from pipelines.tune_folder import DEFAULT, Place
+from pipelines.tune_folder import DEFAULT, SearchFolder
 from pipelines.tune_report import OUTPUTS, write_all
 from pipelines.tune_search import Plan, Scheduler, search
 from pipelines.tune_trial import Searched
@@ -78,7 +78,7 @@ def parse(argv: Sequence[str]) -> Parsed[Arguments]:
     return parse_recipe(Arguments(store=missing), recipe, f"aign tune {recipe.name}", argv[1:])
 
 
-def result(place: Place, space: Space, held: str | None) -> Search:
+def result(place: SearchFolder, space: Space, held: str | None) -> Search:
     """What is known of a search."""
     return Search(
         recipe=place.recipe.name,
@@ -90,7 +90,7 @@ def result(place: Place, space: Space, held: str | None) -> Search:
     )
 
 
-def tune(args: Arguments, recipe: Recipe) -> tuple[Place, Search]:
+def tune(args: Arguments, recipe: Recipe) -> tuple[SearchFolder, Search]:
     """Search, or go on; then write down what was found.
 
     Raises:
@@ -102,7 +102,7 @@ def tune(args: Arguments, recipe: Recipe) -> tuple[Place, Search]:
     task = task_of(recipe)
     sources, goal = task.sources(recipe, store), task.goal(recipe, store)
     out = (args.out or DEFAULT / recipe.name).expanduser().absolute()
-    place = Place(out=out, recipe=recipe, steps=args.steps or recipe.fit.steps, goal=goal)
+    place = SearchFolder(out=out, recipe=recipe, steps=args.steps or recipe.fit.steps, goal=goal)
     config: dict[str, Any] = {
         "recipe": dataclasses.asdict(recipe), "space": {k: [r.low, r.high] for k, r in space.items()},
         "steps": place.steps, "search": args.search, "scheduler": args.scheduler, "seed": args.draw_seed,
@@ -142,7 +142,7 @@ def anchor_of(recipe: Recipe, space: Space) -> str | None:
     return held if held not in space else None
 
 
-def command(place: Place, found: Search, store: str) -> str:
+def command(place: SearchFolder, found: Search, store: str) -> str:
     """What trains the best trial with all steps."""
     where = shlex.quote(str(place.folder(found.best.number)))
     return f"aign train {place.recipe.name} --from-trial {where} --store {shlex.quote(store)}"

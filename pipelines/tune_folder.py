@@ -24,7 +24,7 @@ DEFAULT = Path("tune")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class SearchFolder:
     """Where a search is.
 
     Attributes:

@@ -19,11 +19,12 @@ from aign.recipes.search import with_values
 from aign.recipes.tasks import Recipe
 from aign.registry.run_log import RunLog
 from aign.registry.tracking import RunFacts, Tracking
-from aign.training import LocalHooks
 from aign.training.gradients import dead_terms
 from pipelines.ray_train import Job, run
 from pipelines.run_folder import publish
-from pipelines.tune_folder import PROGRESS, Place
+from pipelines.run_place import Place
+from pipelines.tracked_hooks import TrackedHooks
+from pipelines.tune_folder import PROGRESS, SearchFolder
 
 REDUCTION = 3
 """Of the trials that got to a cut a third goes on; the cuts are at 1/9 and 1/3 of the steps."""
@@ -47,7 +48,7 @@ class Searched:
         gpus: of a trial; more than 0: it computes there.
     """
 
-    place: Place
+    place: SearchFolder
     store_url: str
     tracking: Tracking
     name: str
@@ -73,7 +74,7 @@ def every(steps: int) -> int:
     return max(1, -(-steps // VALIDATIONS))
 
 
-class TuneHooks(LocalHooks):
+class TuneHooks(TrackedHooks):
     """A trial's folder as a run's, and Tune told of every validation, after its checkpoint is safe.
 
     Args:
@@ -84,13 +85,8 @@ class TuneHooks(LocalHooks):
 
     def __init__(self, searched: Searched, number: int, log: RunLog) -> None:
         device = torch.device("cuda" if searched.gpus > 0 else "cpu")
-        super().__init__(run_dir=searched.place.folder(number), device=device)
-        self._place, self._number, self._log = searched.place, number, log
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Into the folder and into MLflow."""
-        super().log(step, metrics)
-        self._log.log(step, metrics)
+        super().__init__(searched.place.folder(number), log, device)
+        self._place, self._number = searched.place, number
 
     def save(self, step: int, state: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Checkpoint, then tell; Tune may stop the trial there.
@@ -102,7 +98,6 @@ class TuneHooks(LocalHooks):
         value = metrics.get(name, math.nan)
         if not math.isfinite(value):
             raise UserError(f"{name} is {value if name in metrics else 'not measured'} at step {step}")
-        self._log.flush()
         super().save(step, state, metrics)
         dead = dead_terms(state["loudest"])
         publish(self.run_dir / PROGRESS, json.dumps({"step": step, "metrics": dict(metrics), "dead": dead}))
@@ -152,7 +147,7 @@ def run_trial(searched: Searched, number: int, values: Mapping[str, float], run_
         if place.ended(number):  # and Tune could not be told, because MLflow did not answer
             return
         try:
-            job = Job(recipe=searched.recipe(values), store_url=searched.store_url, run_dir=folder)
+            job = Job(recipe=searched.recipe(values), store_url=searched.store_url, place=Place(folder=folder))
             log = RunLog(searched.tracking, run_id)
             run(job, TuneHooks(searched, number, log))
             log.flush()

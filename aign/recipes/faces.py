@@ -24,8 +24,8 @@ from aign.tasks.faces.critic import Remembered
 from aign.tasks.faces.feed import BOX_COLUMNS, PICTURE_COLUMNS, FaceFeed
 from aign.tasks.faces.inpainting import Inpainter, InpainterConfig, InpaintingConfig
 from aign.tasks.faces.labels import FaceLabels, read_labels
-from aign.tasks.faces.masks import Part, in_square, read_boxes
-from aign.tasks.faces.pictures import PictureSelection, check_size, chosen, read_pictures, window
+from aign.tasks.faces.masks import read_boxes, read_windows
+from aign.tasks.faces.pictures import PictureSelection, check_size, chosen, read_pictures
 from aign.tasks.faces.superresolution import SuperResolutionConfig, SuperResolver, SuperResolverConfig
 from aign.training import FitConfig, Hooks
 
@@ -156,9 +156,8 @@ def cast(
     labels = read_labels(store, train)
     check_size(labels, side_px)
     member = members(parse_bias(recipe.bias), labels.attributes, labels.names, labels.identity)
-    whole = np.ones(len(member), bool)
-    if usable is not None:
-        whole[:] = [key in usable for key in zip(labels.sequence.tolist(), labels.number.tolist(), strict=True)]
+    keys = zip(labels.sequence.tolist(), labels.number.tolist(), strict=True)
+    whole = np.array([usable is None or key in usable for key in keys])
     member &= whole
     count = max(LEAST_MEMBERS, round(recipe.memory_share * int(member.sum())))
     remembered = np.zeros(len(member), bool)
@@ -246,13 +245,6 @@ def _remembered(recipe: FaceRecipe, playing: bool, read: Callable[[], Pictures],
     """The memory's pictures; where no critic plays, none is read."""
     pictures = read() if playing else torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
     return Remembered(pictures=pictures, rank=hooks.rank, world=hooks.world, seed=recipe.seed)
-
-
-def read_windows(store: Store, selection: PictureSelection, side_px: int, part: Part) -> Pictures:
-    """What is round a part of the selected pictures, in the order of the store (`inpainting.view_part`)."""
-    boxes = read_boxes(store, selection, part)
-    at, size = torch.from_numpy(boxes.boxes_px), torch.from_numpy(boxes.size_px)
-    return window(read_pictures(store, selection, side_px), in_square(at, size, side_px))
 
 
 Validate = Callable[[nn.Module], dict[str, float]]

@@ -74,9 +74,10 @@ def _goal(recipe: FaceRecipe, store: Store) -> Goal:
 
     Never faithfulness alone: whoever chooses by it chooses weights of 0 for the critic.
     """
-    faithful, target, judge = Metric(name=f"val/{FAITHFUL}", higher=True), parse_bias(recipe.bias), judge_of(store)
+    faithful, target = Metric(name=f"val/{FAITHFUL}", higher=True), parse_bias(recipe.bias)
     if target.none:
         return Goal(metric=Metric(name="val/kid"), traded=(faithful,))
+    judge = judge_of(store)
     if not can_tell(judge, target):
         raise UserError(
             f"got bias {recipe.bias}, which the judge of {store.url} cannot tell, so there is nothing to choose by; it "

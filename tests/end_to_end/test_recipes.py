@@ -12,8 +12,9 @@ from aign.registry.tracking import open_tracking
 from pipelines import cli
 from pipelines.preprocess import preprocess
 from pipelines.register import example_of, register
+from pipelines.run_files import logged
 from pipelines.tracked_hooks import TrackedHooks
-from pipelines.train import logged, run_recipe
+from pipelines.train import run_recipe
 from tests.pipelines.samples import h36m_npz, tiny
 
 pytestmark = pytest.mark.ray

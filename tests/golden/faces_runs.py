@@ -5,12 +5,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from aign.data.store import Store
-from aign.recipes.tasks import Recipe, task_of
-from aign.training import LocalHooks, fit
+from aign.recipes.tasks import Recipe
 from tests.distributed import faces_ranks
+from tests.golden.runs import losses
 from tests.tasks.toy_faces import toy_store
 
 STEPS = 20
@@ -28,22 +26,6 @@ def families() -> dict[str, Recipe]:
 def build_store(folder: Path) -> Store:
     """Toy faces of 32 px."""
     return toy_store(str(folder), count=128)
-
-
-def losses(made: Recipe, store: Store) -> dict[str, list[float]]:
-    """Every loss of every step, one thread."""
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        hooks = LocalHooks(Path(folder))
-        training = task_of(made).prepare(made, store, hooks)
-        try:
-            fit(training.aign, training.feed, made.fit, hooks, lambda _: {}, {})
-        finally:
-            training.feed.close()
-        rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
-    steps = [row for row in rows if len(row) > 1]
-    assert [row["step"] for row in steps] == list(range(1, made.fit.steps + 1))
-    return {name: [row[name] for row in steps] for name in steps[0] if name.startswith("loss/")}
 
 
 def main() -> None:

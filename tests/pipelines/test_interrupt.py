@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aign.data.store import Store, find_manifest
+from pipelines.run_files import logged
 from pipelines.run_folder import Run
-from pipelines.train import logged
 from tests.pipelines.samples import TINY, content, leftovers, start
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]

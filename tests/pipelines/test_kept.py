@@ -53,7 +53,7 @@ def kept_steps(config, folder, reports):
 
 
 def test_the_two_best_and_the_last_and_never_one_that_was_not_validated(demo_store, tmp_path, reported):
-    job = Job(recipe=recipe("lifting-demo"), store_url=demo_store.url, run_dir=tmp_path)
+    job = Job(recipe=recipe("lifting-demo"), store_url=demo_store.url, place=Place(folder=tmp_path))
     best = best_of(job)
     config, name = _kept(best), "val/mpjpe_mm"
     errors = {10: 80.0, 20: 70.0, 25: None, 30: 60.0, 40: float("nan"), 50: 75.0}

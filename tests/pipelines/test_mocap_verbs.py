@@ -21,9 +21,11 @@ from aign.tasks.motion_capture.nets import EncoderConfig
 from pipelines import cli
 from pipelines.ray_train import Job, train
 from pipelines.register import example_of, register
+from pipelines.run_files import logged
 from pipelines.run_folder import Run
+from pipelines.run_place import Place
 from pipelines.tracked_hooks import TrackedHooks
-from pipelines.train import logged, run_recipe
+from pipelines.train import run_recipe
 from pipelines.workers import Workers
 from tests.pipelines.samples import leftovers, tiny, tiny_mocap
 
@@ -186,7 +188,12 @@ def whole(people_store, tmp_path_factory):
 
 
 def everything(store, folder, workers=0) -> Job:
-    return Job(recipe=tiny_mocap("mocap-selfsup"), store_url=store.url, run_dir=folder, workers=Workers.fixed(workers))
+    return Job(
+        recipe=tiny_mocap("mocap-selfsup"),
+        store_url=store.url,
+        place=Place(folder=folder),
+        workers=Workers.fixed(workers),
+    )
 
 
 def test_a_resumed_run_equals_an_unbroken_one(whole, people_store, tmp_path, monkeypatch):

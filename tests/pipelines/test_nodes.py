@@ -17,8 +17,8 @@ from aign.inference.package import load_package
 from aign.registry.client import client_of
 from aign.registry.tracking import open_tracking
 from pipelines.ray_train import Job, train
-from pipelines.run_place import opened
-from pipelines.train import logged
+from pipelines.run_files import logged
+from pipelines.run_place import Place, opened
 from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 from tests.pipelines.staged_run import COMMAND_DIES, EVERY, NODE_DIES, NODE_LEAVES, STEPS, starts
@@ -123,7 +123,7 @@ def assert_nothing_was_lost(url, demo_store, folder):
     undisturbed = Job(
         recipe=tiny(steps=STEPS, validate_every=EVERY),
         store_url=demo_store.url,
-        run_dir=folder / "alone",
+        place=Place(folder=folder / "alone"),
         workers=Workers.fixed(0),
     )
     want = train(undisturbed).generator

@@ -17,8 +17,10 @@ from aign.registry.tracking import open_tracking
 from pipelines import cli, ray_train
 from pipelines.ray_hooks import GiveUp, RayHooks
 from pipelines.ray_train import Job, train
+from pipelines.run_files import logged
 from pipelines.run_folder import alone
-from pipelines.train import logged, run_recipe
+from pipelines.run_place import Place
+from pipelines.train import run_recipe
 from pipelines.workers import Workers
 from tests.pipelines.samples import tiny
 
@@ -32,7 +34,7 @@ def undisturbed(demo_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("local") / "run"
     folder.mkdir()
     recipe = tiny(steps=STEPS, validate_every=EVERY)
-    job = Job(recipe=recipe, store_url=demo_store.url, run_dir=folder, workers=Workers.fixed(0))
+    job = Job(recipe=recipe, store_url=demo_store.url, place=Place(folder=folder), workers=Workers.fixed(0))
     return train(job), folder
 
 
@@ -71,7 +73,7 @@ def test_two_workers_equal_one_process(two_workers, undisturbed):
 
 def test_the_best_checkpoints_are_kept_by_the_objective(two_workers, demo_store):
     run, _, recipe = two_workers
-    job = Job(recipe=recipe, store_url=demo_store.url, run_dir=run.folder)
+    job = Job(recipe=recipe, store_url=demo_store.url, place=Place(folder=run.folder))
     kept = ray_train._kept(ray_train.best_of(job))
     assert (kept.checkpoint_score_attribute, kept.checkpoint_score_order) == ("val/mpjpe_mm", "min")
     snapshot = json.loads((run.folder / "ray" / "checkpoint_manager_snapshot.json").read_text())

@@ -67,7 +67,10 @@ def test_what_is_no_finished_run_is_one_line(bucket):
 
 def test_without_ray_a_run_wants_a_folder(demo_store, tmp_path):
     job = Job(
-        recipe=tiny(), store_url=demo_store.url, run_dir=tmp_path, url="s3://bucket/runs/x", workers=Workers.fixed(0)
+        recipe=tiny(),
+        store_url=demo_store.url,
+        place=Place(folder=tmp_path, url="s3://bucket/runs/x"),
+        workers=Workers.fixed(0),
     )
     with pytest.raises(UserError, match="--workers 0; allowed for a run at a URL is at least 1 worker"):
         train(job)
@@ -83,6 +86,6 @@ def test_a_place_that_is_not_there_is_one_line(runs, bucket, demo_store, tmp_pat
 
 
 def test_a_gpu_that_is_not_there_is_one_line(demo_store, tmp_path):
-    job = Job(recipe=tiny(), store_url=demo_store.url, run_dir=tmp_path, workers=Workers.parse("0", 1.0))
+    job = Job(recipe=tiny(), store_url=demo_store.url, place=Place(folder=tmp_path), workers=Workers.parse("0", 1.0))
     with pytest.raises(UserError, match="torch finds no GPU on this machine"):
         train(job)

@@ -66,7 +66,7 @@ def test_only_named_variables_go_along(monkeypatch):
     monkeypatch.setenv("MINE", "1")
     assert submit.environment() == {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
     assert submit.environment(["MINE"])["MINE"] == "1"
-    sent = submit.runtime_env(ROOT, ["MINE"])
+    sent = submit.runtime_env(ROOT, submit.environment(["MINE"]))
     assert "hidden" not in json.dumps(sent)
     assert sent["env_vars"]["AIGN_COMMIT"] == commit()
     assert sent["env_vars"]["RAY_JOB_STOP_SIGNAL"] == "SIGINT"

@@ -15,8 +15,9 @@ from aign.registry.models import list_models, pull
 from aign.registry.promotion import roll_back
 from aign.registry.run_log import UNTRACKED, RunLog
 from aign.registry.tracking import Tracking, find_run, finish, log_files, open_tracking, start_run, wait_for
+from pipelines.run_files import logged
 from pipelines.tracked_hooks import TrackedHooks
-from pipelines.train import logged, run_recipe
+from pipelines.train import run_recipe
 from tests.pipelines.samples import tiny
 from tests.registry.samples import CONFIG, FACTS, add, frames, measured
 from tests.registry.server import MlflowServer, free_port

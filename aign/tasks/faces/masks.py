@@ -6,12 +6,13 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from aign.data.counter import uniform
 from aign.data.store import Selection, Store
 from aign.framework.errors import UserError
+from aign.tasks.faces.pictures import read_pictures, window
 
 Part: TypeAlias = Literal["lips", "nose", "eyes"]
 PARTS: Mapping[str, int] = {"lips": 0, "nose": 1, "eyes": 2}
@@ -74,6 +75,19 @@ def read_boxes(store: Store, selection: Selection, part: Part) -> PartBoxes:
         size_px=clips.arrays["face_size_px"].astype(np.float32),
         keys=tuple((key.sequence, key.frame_start) for key in clips.keys),
     )
+
+
+def read_windows(
+    store: Store, selection: Selection, side_px: int, part: Part
+) -> UInt8[Tensor, "n 3 {side_px//2} {side_px//2}"]:
+    """What is round a part of the selected pictures, in the order of the store (`inpainting.view_part`).
+
+    Raises:
+        UserError: what `read_boxes` and `read_pictures` raise.
+    """
+    boxes = read_boxes(store, selection, part)
+    at, size = torch.from_numpy(boxes.boxes_px), torch.from_numpy(boxes.size_px)
+    return window(read_pictures(store, selection, side_px), in_square(at, size, side_px))
 
 
 def in_square(boxes_px: Float[Tensor, "b 4"], size_px: Float[Tensor, "b 2"], side_px: int) -> Float[Tensor, "b 4"]:
