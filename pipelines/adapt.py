@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -129,6 +129,17 @@ def write_clip(place: Place, clip: CapturedClip, done: Adapted) -> None:
     publish(folder / "history.json", json.dumps({"kept": done.kept, "notes": done.notes, "history": history}, indent=1))
 
 
+def memory_of(store: str, frames: int) -> Callable[[float], BodyMemory]:
+    """What critics remember, in windows of so many frames, by frames per second; nothing named: embedded motions."""
+
+    @cache
+    def memory(fps: float) -> BodyMemory:
+        clips = load_bodies(Store.open(absolute(store)), None) if store else embedded_bodies(fps)
+        return remember(clips, frames)
+
+    return memory
+
+
 def adapted(args: Arguments) -> tuple[Place, list[Any]]:
     """Adapt to every clip and write what comes of it.
 
@@ -143,10 +154,7 @@ def adapted(args: Arguments) -> tuple[Place, list[Any]]:
     body = load_body()
     frames = encoder.config.frames if encoder.config.frames > 1 else args.config.frames
 
-    @cache
-    def memory(fps: float) -> BodyMemory:
-        clips = load_bodies(Store.open(absolute(args.memory)), None) if args.memory else embedded_bodies(fps)
-        return remember(clips, frames)
+    memory = memory_of(args.memory, frames)
 
     def method(clip: CapturedClip, source: Skeleton) -> BodyFactors:
         done = adapt(encoder, clip, source, body, memory(clip.key.fps), args.config)

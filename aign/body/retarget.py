@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32
 
 from aign.body.assets import BodyAssets
 from aign.body.skinning import joints_only
+from aign.body.soles import floor_height_m, sole_heights_m
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import SMPL24
 
@@ -24,7 +25,6 @@ LIMB_CHILD: dict[int, int] = {
     SMPL24.joints.index(f"{side}_{a}"): SMPL24.joints.index(f"{side}_{b}") for side in "lr" for a, b in LIMBS.items()
 }
 _HIPS = (SMPL24.joints.index("l_hip"), SMPL24.joints.index("r_hip"))
-_SOLES = tuple(SMPL24.joints.index(f"{side}_{part}") for side in "lr" for part in ("ankle", "foot"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +110,7 @@ def leg_length(body: BodyAssets) -> float:
 
 
 def _lowest_foot(body: BodyAssets, local: Float32[np.ndarray, "t 24 3 3"], pelvis: Float[np.ndarray, "t 3"]) -> float:
-    """Height at which the soles stand, metres.
-
-    The 5th percentile over frames of the lower foot, so that one bad frame decides nothing.
-    """
+    """Height at which the soles stand, metres."""
     frames = len(pelvis)
     joints = joints_only(
         body,
@@ -121,6 +118,4 @@ def _lowest_foot(body: BodyAssets, local: Float32[np.ndarray, "t 24 3 3"], pelvi
         torch.zeros(frames, body.shape_dirs.shape[-1]),
         torch.from_numpy(pelvis.astype(np.float32)) - body.rest_joints_m[0],
     )
-    soles = list(_SOLES)
-    above_ground = body.rest_joints_m[soles, 1] - body.v_template_m[:, 1].min()
-    return float(np.percentile((joints[:, soles, 1] - above_ground).numpy().min(1), 5))
+    return floor_height_m(sole_heights_m(body, joints.numpy()))

@@ -205,14 +205,15 @@ def clip_arrays(clip: CapturedClip, source: Skeleton) -> Mapping[str, np.ndarray
         clip: with the columns of `PICTURE_COLUMNS`.
         source: joint set of its keypoints.
     """
+    return {"image_rgb": clip.columns["image_rgb"][:, 0].numpy(), **keypoint_arrays(clip, source)}
+
+
+def keypoint_arrays(clip: CapturedClip, source: Skeleton) -> Mapping[str, np.ndarray]:
+    """Those of `clip_arrays` that need no pictures."""
     kp, conf = keypoints_in_frame(clip.columns, source)
     frames = len(kp)
     kp2d_px = np.zeros((frames, JOINTS, 2), np.float32)
     kp2d_conf = np.zeros((frames, JOINTS), np.float32)
     kp2d_px[:, list(KEYPOINTS)], kp2d_conf[:, list(KEYPOINTS)] = kp[:, 0].numpy(), conf[:, 0].numpy()
-    return {
-        "image_rgb": clip.columns["image_rgb"][:, 0].numpy(),
-        "kp2d_px": kp2d_px,
-        "kp2d_conf": kp2d_conf,
-        "intrinsics_px": clip.columns["frame_intrinsics_px"].numpy(),
-    }
+    lens = clip.columns["frame_intrinsics_px"].numpy()
+    return {"kp2d_px": kp2d_px, "kp2d_conf": kp2d_conf, "intrinsics_px": lens}

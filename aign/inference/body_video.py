@@ -1,34 +1,27 @@
-"""Videos of a store with a body in every frame: what `aign capture` shows and saves of a motion-capture model."""
+"""Bodies over the video that they were captured in, and as a plain file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 
 from aign.body.assets import BodyAssets
 from aign.body.skinning import rest_joints, skin
 from aign.data.publish import published
-from aign.data.stages.decode import fitted_size, write_mp4
-from aign.geometry.skeleton import SMPL24, convert, convert_confidence
-from aign.inference.body_predictor import (
-    BodyPredictor,
-    FrameBodies,
-    resized_lens,
-    resized_px,
-    shrink_factor,
-    shrunk,
-)
-from aign.inference.video import VideoView
+from aign.data.stages.decode import fitted_size
+from aign.geometry.skeleton import SMPL24
+from aign.inference.body_predictor import FrameBodies, resized_lens
 from aign.render.raster import Lens, project_vertices, rasterise, surface_points
 
 CHUNK = 64
 """Frames whose surfaces are held at a time."""
 LONGEST_PX = 1280
-SKIN_RGB = np.array((120, 190, 255), np.float32)
+COLOURS_RGB = np.array(((120, 190, 255), (255, 170, 90), (150, 220, 130), (220, 140, 230), (240, 220, 110)), np.float32)
+"""Of the first person, the second, and so on."""
 OPAQUE = 0.8
 AMBIENT = 0.35
 """Light of a surface that is seen from the side; one that faces the camera has 1."""
@@ -37,28 +30,6 @@ AMBIENT = 0.35
 def file_name(text: str) -> str:
     """A sequence's or camera's name as one of a file."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
-
-
-def view_lens(view: VideoView) -> Float32[np.ndarray, "4"]:
-    """fx, fy, cx, cy of the stored pictures of a view."""
-    lens = torch.cat((view.pinhole.focal_px, view.pinhole.centre_px)).numpy().astype(np.float32)
-    return np.asarray(resized_lens(lens[None], view.picture_scale)[0])
-
-
-def capture_view(view: VideoView, predictor: BodyPredictor) -> FrameBodies:
-    """The body in each frame of a view; a gap in time begins a new clip."""
-    kp2d, _ = convert(torch.from_numpy(view.kp2d_px), view.skeleton, SMPL24)
-    conf = convert_confidence(torch.from_numpy(view.conf), view.skeleton, SMPL24).numpy()
-    kp_px = np.where(conf[..., None] > 0, resized_px(kp2d.numpy(), view.picture_scale), 0).astype(np.float32)
-    factor = shrink_factor(kp_px, conf, predictor.encoder.config.side_px)
-    images = np.stack([shrunk(frame, factor) for frame in view.frames()])  # whole ones of a long video fill memory
-    by = np.array(images.shape[2:0:-1]) / np.array(view.frame(0).shape[1::-1])
-    lens = np.tile(resized_lens(view_lens(view)[None], by), (len(images), 1))
-    arrays = (images, resized_px(kp_px, by), conf, lens)
-    starts = np.flatnonzero(np.diff(view.number) != 1) + 1
-    clips = zip(*(np.split(array, starts) for array in arrays), strict=True)
-    found = [vars(predictor.predict(*clip)) for clip in clips]
-    return FrameBodies(**{name: np.concatenate([clip[name] for clip in found]) for name in found[0]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,40 +75,50 @@ def surfaces(bodies: FrameBodies, body: BodyAssets) -> Iterator[Float32[np.ndarr
         yield from skin(body, rotmats, betas, pelvis - rest_joints(body, betas)[:, 0]).vertices_m.numpy()
 
 
-def h36m17(bodies: FrameBodies, body: BodyAssets) -> Float32[np.ndarray, "t 17 3"]:
-    """Human3.6M's joints of the surfaces, in the camera, metres, for what shows or compares those."""
-    assert body.h36m17_regressor is not None, "the default body has one"
-    regressor = body.h36m17_regressor.numpy()
-    return np.stack([regressor @ vertices for vertices in surfaces(bodies, body)])
-
-
-def write_body_view(view: VideoView, bodies: FrameBodies, body: BodyAssets, path: Path) -> None:
-    """The overlay video: the shaded surface over the picture, which is shown as it is where there is no body."""
-    write_mp4(path, drawn(view.frames(), surfaces(bodies, body), body, view_lens(view)), view.fps)
-
-
 def drawn(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]],
-    vertices_cam_m: Iterable[Float32[np.ndarray, "v 3"]],
+    people_cam_m: Iterable[Sequence[Float32[np.ndarray, "v 3"]]],
     body: BodyAssets,
     intrinsics_px: Float32[np.ndarray, "4"],
 ) -> Iterator[UInt8[np.ndarray, "a b 3"]]:
-    """Pictures, the longer side at most LONGEST_PX, with the surface drawn into them."""
+    """Pictures, the longer side at most LONGEST_PX, with the surfaces of all people in them; who is nearer hides.
+
+    Args:
+        frames: pictures of one size.
+        people_cam_m: for each picture the vertices of each person, always in the same order; not finite: not there.
+        body: their model.
+        intrinsics_px: fx, fy, cx, cy of the pictures.
+    """
     faces = body.faces.numpy().astype(np.int32)
-    for frame, vertices in zip(frames, vertices_cam_m, strict=True):
+    for frame, people in zip(frames, people_cam_m, strict=True):
         size = fitted_size(frame.shape[1], frame.shape[0], LONGEST_PX)
-        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        small = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
         lens = resized_lens(intrinsics_px[None], np.array(size) / np.array(frame.shape[1::-1]))[0]
-        yield draw_surface(np.asarray(small), vertices, faces, lens)
+        there = [(k, vertices) for k, vertices in enumerate(people) if np.isfinite(vertices).all()]
+        if not there:
+            yield small
+            continue
+        colours = np.concatenate([np.tile(COLOURS_RGB[k % len(COLOURS_RGB)], (len(v), 1)) for k, v in there])
+        joined = np.concatenate([faces + n * len(body.v_template_m) for n in range(len(there))])
+        yield draw_surface(small, np.concatenate([v for _, v in there]), joined, lens, colours)
 
 
 def draw_surface(
     picture: UInt8[np.ndarray, "h w 3"],
     vertices_cam_m: Float32[np.ndarray, "v 3"],
-    faces: np.ndarray,
+    faces: Int32[np.ndarray, "f 3"],
     intrinsics_px: Float32[np.ndarray, "4"],
+    colours_rgb: Float32[np.ndarray, "v 3"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A copy of the picture with a shaded surface; one that is not finite is not drawn."""
+    """A copy of the picture with a shaded surface; one that is not finite is not drawn.
+
+    Args:
+        picture: RGB.
+        vertices_cam_m: in the camera.
+        faces: of closed meshes, counter-clockwise from outside.
+        intrinsics_px: fx, fy, cx, cy.
+        colours_rgb: of the vertices, 0 to 255; None: those of the first person.
+    """
     if not np.isfinite(vertices_cam_m).all():
         return picture.copy()
     fx, fy, cx, cy = intrinsics_px.tolist()
@@ -146,13 +127,14 @@ def draw_surface(
     raster = rasterise(projected, faces, lens)
     bary, _ = surface_points(raster, projected, faces)
     shown = raster.face_id >= 0
-    corners = _normals(vertices_cam_m, faces)[faces[raster.face_id[shown]]]
-    normal = (bary[shown][..., None] * corners).sum(1)
+    corners = faces[raster.face_id[shown]]
+    normal = (bary[shown][..., None] * _normals(vertices_cam_m, faces)[corners]).sum(1)
     # Convention: the camera looks along +z, so what faces it has a normal of negative z.
     facing = np.clip(-normal[:, 2] / np.linalg.norm(normal, axis=1).clip(1e-9), 0, 1)
     light = AMBIENT + (1 - AMBIENT) * facing[:, None]
+    colour = COLOURS_RGB[0] if colours_rgb is None else colours_rgb[corners[:, 0]]
     out = picture.copy()
-    out[shown] = np.rint(OPAQUE * light * SKIN_RGB + (1 - OPAQUE) * picture[shown]).astype(np.uint8)
+    out[shown] = np.rint(OPAQUE * light * colour + (1 - OPAQUE) * picture[shown]).astype(np.uint8)
     return out
 
 

@@ -7,7 +7,7 @@ from aign.body.assets import load_body
 from aign.evaluation.body_view import load_body_view
 from aign.geometry.skeleton import SMPL24
 from aign.inference.body_predictor import FrameBodies
-from aign.inference.body_video import VideoPlace, draw_surface, drawn, file_name, h36m17, save_bodies, surfaces
+from aign.inference.body_video import VideoPlace, draw_surface, drawn, file_name, save_bodies, surfaces
 from tests.pipelines.samples import leftovers
 
 BODY = load_body()
@@ -55,13 +55,24 @@ def test_a_frame_without_a_body_is_shown_as_it_is(view):
     bodies = true_bodies(view, slice(0, 2))
     bodies.rotmats[1], bodies.betas[1], bodies.pelvis_cam_m[1] = np.nan, np.nan, np.nan
     frames = list(view.clips[0].columns["image_rgb"][:2, 0].numpy())
-    first, second = drawn(frames, surfaces(bodies, BODY), BODY, view.evidence.intrinsics_px[0].numpy())
+    people = ((vertices,) for vertices in surfaces(bodies, BODY))
+    first, second = drawn(frames, people, BODY, view.evidence.intrinsics_px[0].numpy())
     assert (first != frames[0]).any()
     assert (second == frames[1]).all()
-    joints = h36m17(bodies, BODY)
-    assert np.isfinite(joints[0]).all()
-    assert np.isnan(joints[1]).all()
-    assert np.linalg.norm(joints[0, 0] - bodies.pelvis_cam_m[0]) < 0.15
+
+
+def test_who_is_nearer_hides_who_is_behind(view):
+    (vertices,) = surfaces(true_bodies(view, slice(0, 1)), BODY)
+    lens = view.evidence.intrinsics_px[0].numpy()
+    grey = np.full((*view.evidence.mask.shape[1:], 3), 1, np.uint8)
+    behind = vertices * np.float32(1.5)  # on the same rays
+    alone = next(drawn([grey], [(vertices,)], BODY, lens))
+    for people, colour in (((vertices, behind), alone), ((behind, vertices), None)):
+        both = next(drawn([grey], [people], BODY, lens))
+        painted = (alone != 1).any(-1)
+        assert (both[painted] == alone[painted]).all() == (colour is not None)
+        first = both[painted].astype(float).mean(0)
+        assert (first[2] > first[0]) == (colour is not None), "blue is the first person, orange the second"
 
 
 def test_saved_bodies_are_plain_arrays(view, tmp_path):

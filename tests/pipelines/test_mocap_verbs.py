@@ -287,29 +287,6 @@ def somebody(tmp_path_factory):
 
 @pytest.mark.network
 @pytest.mark.ray
-def test_capture_of_a_real_video(ray_cluster, run, somebody, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert cli.main(["capture", str(somebody), "--model", str(run.package), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.strip() == str(out / "index.html")
-    (bodies,) = out.glob("*.npz")
-    with np.load(bodies, allow_pickle=False) as content:
-        assert content["rotmats"].shape == (16, 24, 3, 3)
-        known = np.isfinite(content["joints_cam_m"]).all((1, 2))
-        assert known.any()
-        assert content["frame"].tolist() == list(range(16))
-        middle = content["pelvis_cam_m"][known] / content["pelvis_cam_m"][known][:, 2:]
-        fx, fy, cx, cy = content["intrinsics_px"]
-    (overlay,) = out.glob("*.mp4")
-    frames = list(read_frames(overlay))
-    assert len(frames) == 16
-    pixels = middle[:, :2] * (fx, fy) + (cx, cy)
-    assert ((pixels > 0) & (pixels < frames[0].shape[1::-1])).all(), "an untrained body stands where the person is"
-    assert overlay.name in (out / "index.html").read_text()
-    assert not leftovers(out)
-
-
-@pytest.mark.network
-@pytest.mark.ray
 def test_adapt_to_a_real_video(ray_cluster, run, somebody, tmp_path, capsys):
     """Without true bodies the table tells of the pictures alone."""
     few = ("--steps", "2", "--check-every", "1", "--batch", "2")

@@ -1,0 +1,158 @@
+"""Motion capture of a video, or of each in a folder: who is in it, their bodies, and the files of each."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aign.data import assets
+from aign.data.datasets.video.video_ranges import VideoRange
+from aign.data.sources import SourceOptions, plan
+from aign.data.store import Store
+from aign.framework.errors import UserError
+from aign.geometry.skeleton import skeleton
+from aign.inference.body_predictor import BodyPredictor
+from aign.inference.body_video import file_name
+from aign.inference.person_motion import World, grounded
+from aign.inference.smoothing import Filter
+from aign.inference.upright import find_up
+from aign.tasks.motion_capture.clips import CapturedClip
+from aign.training.adaptation import AdaptConfig, adapt
+from infra.storage import absolute
+from pipelines.adapt import memory_of
+from pipelines.capture_files import write_files
+from pipelines.capture_people import STAGES, Adapt, CapturedVideo, Footage, captured_people, footage_of
+from pipelines.preprocess import preprocess, tell
+from pipelines.run_folder import publish
+
+DONE = "capture.json"
+"""Written last: what the files of a video were made of."""
+FAST_FPS = 60.0
+"""Of faster videos every frame is captured too, and a line says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capturing:
+    """What is made of each video.
+
+    Attributes:
+        model: as the user named it.
+        package: its folder.
+        out: folder of the outputs.
+        everybody: all people, not the main one alone.
+        adapt: adapt the model to each clip first.
+        filter: in time.
+    """
+
+    model: str
+    package: Path
+    out: Path
+    everybody: bool
+    adapt: bool
+    filter: Filter
+
+
+def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Path]:
+    """Capture the people in a video, or in each video of a folder; the folders with what was made.
+
+    Raises:
+        UserError: no such model, no usable video, nobody to be seen, or a folder cannot be written.
+    """
+    predictor = BodyPredictor.of(wanted.package)
+    assets.pull(["pose"])
+    options = SourceOptions(framing="person", stages=STAGES, side_px=2 * predictor.encoder.config.side_px)
+    jobs = plan(path, "video", options)
+    url = absolute(str(wanted.out / "store"))
+    tell(preprocess(jobs, url, address), url)
+    store = Store.open(url)
+    videos = footage_of(store, jobs)
+    if not videos:
+        raise UserError(f"{path}: nobody was found in it")
+    alone = len({job.video.path for job in jobs if isinstance(job, VideoRange)}) == 1
+    folders = []
+    for footage in videos:
+        folder = wanted.out if alone else wanted.out / file_name(footage.name)
+        identity = _identity(footage, wanted)
+        if _is_done(folder, identity):
+            say(f"{footage.name}: is there already")
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            video = _captured(footage, folder, predictor, wanted)
+            write_files(video, predictor)
+            publish(folder / DONE, json.dumps(identity, indent=1))
+        folders.append(folder)
+    return folders
+
+
+def _identity(footage: Footage, wanted: Capturing) -> Mapping[str, object]:
+    """What the outputs of a video depend on."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in wanted.package.rglob("*") if p.is_file()):
+        digest.update(file.read_bytes())
+    return {
+        "video_sha256": footage.video.video.sha256,
+        "model_sha256": digest.hexdigest(),
+        "everybody": wanted.everybody,
+        "adapt": wanted.adapt,
+        "filter": wanted.filter,
+    }
+
+
+def _is_done(folder: Path, identity: Mapping[str, object]) -> bool:
+    try:
+        return bool(json.loads((folder / DONE).read_text()) == identity)
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+
+
+def _captured(footage: Footage, folder: Path, predictor: BodyPredictor, wanted: Capturing) -> CapturedVideo:
+    """The people of a video; who was left out is said."""
+    if footage.fps > FAST_FPS:
+        say(f"{footage.name}: {footage.fps:g} frames per second, all are captured")
+    others = len(footage.people) - 1
+    if others and not wanted.everybody:
+        say(f"{footage.name}: {others} more people, or the same ones after a cut or absence; --all captures each")
+    chosen = len(footage.people) if wanted.everybody else 1
+    adapt_to = _adapt(predictor, footage.store) if wanted.adapt else None
+    people = captured_people(footage, chosen, predictor, adapt_to, wanted.filter)
+    licences = "; ".join(dict.fromkeys((*predictor.card.licences, *footage.store.manifest.licences)))
+    up = find_up(people[0].seen)
+    world = World(up_cam=up.up_cam, origin_cam_m=people[0].seen.bodies.pelvis_cam_m[0])
+    say(f"{footage.name}: up is {up.how}")
+    motions = []
+    for index, person in enumerate(people):
+        name = footage.name if index == 0 else f"{footage.name}-person-{index + 1}"
+        about = {"name": name, "source": str(footage.video.video.path), "licence": licences}
+        motions.append(grounded(person.seen, predictor.body, world, **about))
+        before, after = person.jitter_m_per_s3
+        notes = "".join(f"; {note}" for note in person.notes)
+        say(
+            f"{name}: {person.seen.known.sum()} of {footage.frames} frames; jitter {before:.1f} m/s3, after "
+            f"{wanted.filter} {after:.1f}{notes}"
+        )
+    return CapturedVideo(footage=footage, folder=folder, people=tuple(people), motions=tuple(motions))
+
+
+def _adapt(predictor: BodyPredictor, store: Store) -> Adapt:
+    """Adapts a copy of the model to each clip."""
+    config, source = AdaptConfig(), skeleton(store.manifest.skeleton)
+    frames = predictor.encoder.config.frames
+    memory = memory_of("", frames if frames > 1 else config.frames)
+
+    def adapted(clip: CapturedClip) -> tuple[BodyPredictor, str]:
+        where = f"frames {clip.key.frame_start} to {clip.key.frame_start + clip.key.num_frames - 1}"
+        try:
+            done = adapt(predictor.encoder, clip, source, predictor.body, memory(clip.key.fps), config)
+        except UserError as error:
+            return predictor, f"{where}: not adapted ({error})"
+        told = f"step {done.kept} kept" if done.kept else "left as it was"
+        return replace(predictor, encoder=done.encoder), "; ".join((f"{where}: {told}", *done.notes))
+
+    return adapted
+
+
+def say(text: str) -> None:
+    """Where progress bars are."""
+    print(text, file=sys.stderr, flush=True)
