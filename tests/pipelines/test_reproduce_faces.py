@@ -15,11 +15,11 @@ from aign.evaluation.faces_judge_fit import JudgeConfig
 from aign.evaluation.faces_report import FaceReport
 from aign.framework.errors import UserError
 from aign.inference.face_mark import texts_of
-from aign.recipes import faces_tables
+from aign.recipes import faces_tables, training
 from aign.recipes.faces import parts
 from aign.recipes.faces_tables import goals, most_pictured, rows
 from aign.tasks.faces.labels import read_labels
-from pipelines import cli, reproduce_faces, reproduce_faces_runs
+from pipelines import cli, reproduce_faces
 from pipelines.evaluate import package_folder
 from pipelines.reproduce_checks import choose
 from pipelines.reproduce_faces_here import chosen_rows, rendered_here, reproduce_here
@@ -184,7 +184,7 @@ def test_the_champion_is_chosen_on_the_validation_part(tmp_path, store):
 def test_without_ray_and_mlflow_killed_and_entered_later(store, tmp_path, monkeypatch):
     monkeypatch.setattr(faces_tables, "SWEPT", (1.0,))
     monkeypatch.setattr(faces_tables, "SWEPT_EXACT", ())
-    bench, real, begun = bench_of(store, tmp_path), reproduce_faces_runs.fit, []
+    bench, real, begun = bench_of(store, tmp_path), training.fit, []
 
     def fit(*args):
         begun.append(args)
@@ -192,7 +192,7 @@ def test_without_ray_and_mlflow_killed_and_entered_later(store, tmp_path, monkey
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(reproduce_faces_runs, "fit", fit)
+    monkeypatch.setattr(training, "fit", fit)
     sweep = chosen_rows(store, 32, ("sweep",), ())
     both = replace(sweep, rows=(*sweep.rows, *chosen_rows(store, 32, (), ("diffused", "lips")).rows))
     with pytest.raises(KeyboardInterrupt):
