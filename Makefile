@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/aign demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(PARTS)
