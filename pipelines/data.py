@@ -10,10 +10,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aign.data.store import Store
+from aign.inference.page import write_page
 from aign.inference.store_report.facts import Facts, gather
 from aign.inference.store_report.findings import Finding
 from aign.inference.store_report.gallery import Gallery, draw_gallery
-from aign.inference.store_report.page import all_findings, write_page
+from aign.inference.store_report.page import all_findings, store_page
 from aign.inference.store_report.words import duration, shortened
 from infra.storage import absolute
 from pipelines.arguments import run_verb
@@ -46,7 +47,7 @@ def doctor(
     opened = Store.open(absolute(store))
     facts = gather(opened, verify)
     gallery = draw_gallery(opened, facts, clips, seed)
-    write_page(out, facts, gallery)
+    write_page(out, store_page(facts, gallery))
     found = all_findings(facts, gallery)
     _tell(Console(), facts, gallery, found, out)
     if any(f.level == "broken" for f in found):

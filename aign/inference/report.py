@@ -1,15 +1,11 @@
 """One page that opens from disk: what was done, the video, the lifted motion in 3D, the numbers, where it all is.
 
 The page is a single index.html with its style, its script and the joints inside; videos and pictures lie beside it.
-Nothing is fetched, and its Content-Security-Policy lets nothing be: no script but ours runs, whatever a text holds.
 """
 
 import base64
-import hashlib
-import json
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from string import Template
 from typing import Any
@@ -18,12 +14,12 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float
 
-from aign.data.publish import published
 from aign.data.stages.decode import probe
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17
 from aign.inference.figure import levelled
 from aign.inference.overlay import SIDE_RGB, side
+from aign.inference.page import BESIDE, Entry, Page, asset, data, definitions, paragraphs, section, table, write_page
 
 MISSING_MM = -32768
 """Stands for a coordinate that is not known in the page's joints."""
@@ -69,14 +65,6 @@ class Picture:
     path: str
     caption: str
     alt: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A term and what it means: a command and what it does, a file and what it is, a licence and what it covers."""
-
-    term: str
-    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,45 +115,34 @@ def write_report(folder: Path, report: DemoReport) -> Path:
         UserError: media that are not in the folder, clips of the wrong size or unit, a ragged table, or the folder
             cannot be written.
     """
-    page = render_report(folder, report)
-    path = folder / "index.html"
-    with published(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
-    return path
+    return write_page(folder / "index.html", _page(folder, report))
 
 
-def render_report(folder: Path, report: DemoReport) -> str:
-    """The page as text; raises as `write_report` does."""
-    assets = files("aign.inference") / "report_assets"
-    script = (assets / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    sides = "".join(f"--{name}: #{r:02x}{g:02x}{b:02x}; " for name, (r, g, b) in SIDE_RGB.items())
+def _page(folder: Path, report: DemoReport) -> Page:
     sections = (
         _viewer(folder, report.clips),
-        _section("In pictures", "".join(_picture(folder, p) for p in report.pictures)),
-        _section("How good it is", _evaluation(report.evaluation_html)),
-        _section("Against the triangulation of all cameras (pseudo-truth)", _agreement(report.agreement)),
-        _section("Try next", _commands(report.commands)),
-        _section("Where everything is", _definitions(report.files, folder)),
-        _section("Where it comes from", _origin(report)),
+        section("In pictures", "".join(_picture(folder, p) for p in report.pictures)),
+        section("How good it is", _evaluation(report.evaluation_html)),
+        section("Against the triangulation of all cameras (pseudo-truth)", _agreement(report.agreement)),
+        section("Try next", _commands(report.commands)),
+        section("Where everything is", definitions(report.files, folder)),
+        section("Where it comes from", _origin(report)),
     )
-    return Template((assets / "report.html").read_text(encoding="utf-8")).substitute(
-        title=escape(report.title),
-        summary="\n".join(f"<p>{escape(text)}</p>" for text in report.summary),
-        css=f":root {{ {sides}}}\n" + (assets / "report.css").read_text(encoding="utf-8"),
-        js=script,
-        script_hash=f"sha256-{digest}",
-        sections="\n".join(filter(None, sections)),
-        payload=_payload(folder, report.clips),
+    return Page(
+        title=report.title,
+        header_html=paragraphs(report.summary),
+        sections_html=sections,
+        script=asset("report.js"),
+        foot_html=data("clips", _payload(folder, report.clips)),
+        shown=BESIDE,
     )
 
 
-def _payload(folder: Path, clips: tuple[LiftedClip, ...]) -> str:
-    """The viewer's data as JSON that cannot end its own <script>."""
+def _payload(folder: Path, clips: tuple[LiftedClip, ...]) -> dict[str, Any]:
+    """The viewer's data."""
     names = list(SIDE_RGB)
     bones = [[child, parent, names.index(side(H36M17.joints[child]))] for child, parent in H36M17.bones]
-    data = {"bones": bones, "clips": [_clip(folder, clip) for clip in clips]}
-    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return {"bones": bones, "clips": [_clip(folder, clip) for clip in clips]}
 
 
 def _clip(folder: Path, clip: LiftedClip) -> dict[str, Any]:
@@ -208,10 +185,6 @@ def _url(folder: Path, relative: str) -> str:
     return quote(str(path))
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>" if body else ""
-
-
 def _picture(folder: Path, picture: Picture) -> str:
     return (
         f'<figure><div class="picture"><img src="{escape(_url(folder, picture.path))}" alt="{escape(picture.alt)}">'
@@ -223,19 +196,13 @@ def _evaluation(fragment: str) -> str:
     return f'<div class="scroll evaluation">{fragment}</div>' if fragment else ""
 
 
-def _agreement(table: TextTable | None) -> str:
-    if table is None:
+def _agreement(found: TextTable | None) -> str:
+    if found is None:
         return ""
-    ragged = [row for row in table.rows if len(row) != len(table.columns)]
+    ragged = [row for row in found.rows if len(row) != len(found.columns)]
     if ragged:
-        raise UserError(f"got a row of {len(ragged[0])} cells for {len(table.columns)} columns; allowed: as many")
-    head = "".join(f"<th>{escape(text)}</th>" for text in table.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in table.rows)
-    note = f'<p class="note text">{escape(table.note)}</p>' if table.note else ""
-    return (
-        f'<p class="text">{_PSEUDO_TRUTH}</p><div class="scroll"><table class="plain"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>{note}"
-    )
+        raise UserError(f"got a row of {len(ragged[0])} cells for {len(found.columns)} columns; allowed: as many")
+    return f'<p class="text">{_PSEUDO_TRUTH}</p>{table(found.columns, found.rows, found.note)}'
 
 
 def _commands(commands: tuple[Entry, ...]) -> str:
@@ -243,22 +210,9 @@ def _commands(commands: tuple[Entry, ...]) -> str:
     return f'<ul class="commands">{items}</ul>' if items else ""
 
 
-def _definitions(entries: tuple[Entry, ...], folder: Path | None = None) -> str:
-    rows = "".join(f"<dt>{_term(e.term, folder)}</dt><dd>{escape(e.text)}</dd>" for e in entries)
-    kind = "origin" if folder is None else "files"
-    return f'<dl class="{kind}">{rows}</dl>' if rows else ""
-
-
-def _term(term: str, folder: Path | None) -> str:
-    path = PurePosixPath(term)
-    if folder is None or path.is_absolute() or ".." in path.parts or not (folder / path).exists():
-        return escape(term)
-    return f'<a href="{escape(quote(str(path)))}">{escape(term)}</a>'
-
-
 def _origin(report: DemoReport) -> str:
-    licences = _definitions(report.licences)
-    return _definitions(report.provenance) + (f"<h3>Licences</h3>{licences}" if licences else "")
+    licences = definitions(report.licences)
+    return definitions(report.provenance) + (f"<h3>Licences</h3>{licences}" if licences else "")
 
 
 def _viewer(folder: Path, clips: tuple[LiftedClip, ...]) -> str:
@@ -266,8 +220,7 @@ def _viewer(folder: Path, clips: tuple[LiftedClip, ...]) -> str:
     if not clips:
         return ""
     options = "".join(f'<option value="{i}">{escape(clip.name)}</option>' for i, clip in enumerate(clips))
-    template = (files("aign.inference") / "report_assets" / "viewer.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
+    return Template(asset("viewer.html")).substitute(
         video=escape(_url(folder, clips[0].video)),
         options=options,
         one_clip="hidden" if len(clips) == 1 else "",

@@ -235,8 +235,9 @@ def test_bad_input_is_one_line_and_leaves_the_old_page(folder, bad, message):
 
 
 def test_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match=r"cannot write .*index\.html: No such file"):
-        write_report(tmp_path / "nowhere", DemoReport(title="t", summary=()))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*index\.html: File exists"):
+        write_report(tmp_path / "file", DemoReport(title="t", summary=()))
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed; the page is parsed above")

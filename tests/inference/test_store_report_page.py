@@ -15,6 +15,7 @@ from aign.data.pixels import encode_jpeg, encode_mask
 from aign.data.store import Manifest, Store, commit, write_part
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import FACE5, H36M17
+from aign.inference.page import render_page, write_page
 from aign.inference.store_report.drawing import (
     arrow_gain,
     flow_svg,
@@ -26,7 +27,7 @@ from aign.inference.store_report.drawing import (
 )
 from aign.inference.store_report.facts import Facts, gather
 from aign.inference.store_report.gallery import Gallery, draw_gallery
-from aign.inference.store_report.page import render_page, write_page
+from aign.inference.store_report.page import store_page
 from tests.inference.test_report import Page
 from tests.inference.test_store_report import (
     CROP,
@@ -232,7 +233,7 @@ def test_pictures_that_do_not_decode_are_findings_once_a_part(copy, table, colum
     assert found.level == "broken"
     assert said in found.what
     assert f"{table}/part-00000" in found.what
-    page = render_page(facts, gallery)
+    page = render_page(store_page(facts, gallery))
     assert '<p class="state broken">1 part broken</p>' in page
     assert len([f for f in gallery.random if f.tiles]) == 6
 
@@ -261,7 +262,7 @@ def test_faces_are_shown_with_landmarks_and_attributes(tmp_path):
     assert gallery.random[1].notes[-1] == "identity 0"
     np.testing.assert_allclose(numbers(gallery.random[0].tiles[0].svg, "mark centre"), [[20.5, 26.5]])
     assert gallery.random[4].tiles[0].svg == ""
-    assert 'class="clips faces"' in render_page(facts, gallery)
+    assert 'class="clips faces"' in render_page(store_page(facts, gallery))
 
 
 def test_motion_without_pictures_is_drawn_as_sticks(tmp_path):
@@ -272,7 +273,7 @@ def test_motion_without_pictures_is_drawn_as_sticks(tmp_path):
     assert 0 < first.min() < first.max() < 200
     head, foot = first[H36M17.joints.index("head_top"), 1], first[H36M17.joints.index("l_ankle"), 1]
     assert head < foot, "upright"
-    assert "No quality was measured" in render_page(facts, gallery)
+    assert "No quality was measured" in render_page(store_page(facts, gallery))
 
 
 def test_memory_alone_stands_upright(tmp_path):
@@ -285,7 +286,7 @@ def test_memory_alone_stands_upright(tmp_path):
 
 
 def test_page_is_whole_self_contained_and_escaped(hostile, tmp_path):
-    write_page(tmp_path / "new" / "report.html", *seen(hostile))
+    write_page(tmp_path / "new" / "report.html", store_page(*seen(hostile)))
     text = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["report.html"]
@@ -305,7 +306,7 @@ def test_page_is_whole_self_contained_and_escaped(hostile, tmp_path):
 
 
 def test_page_says_what_it_should(hostile, tmp_path):
-    page = Page(render_page(*seen(hostile)))
+    page = Page(render_page(store_page(*seen(hostile))))
     assert page.inside("h2") == [
         "What is wrong", "Clips to look at", "What is in it", "Quality", "What the numbers say", "What is not in it",
         "Where it comes from",
@@ -334,13 +335,13 @@ def test_page_stays_small_whatever_is_asked_for(tmp_path):
     commit(str(tmp_path), Manifest(skeleton="h36m17", num_joints=17).updated(records))
     facts, gallery = seen(tmp_path, clips=24)
     assert len(gallery.random) == len(gallery.worst) == 24
-    assert len(render_page(facts, gallery)) < 6e6
+    assert len(render_page(store_page(facts, gallery))) < 6e6
 
 
 def test_a_place_that_cannot_be_written_is_one_line_and_keeps_the_old_page(hostile, tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(UserError, match="cannot write") as caught:
-        write_page(tmp_path / "file" / "report.html", *seen(hostile, clips=0))
+        write_page(tmp_path / "file" / "report.html", store_page(*seen(hostile, clips=0)))
     assert "\n" not in str(caught.value)
     assert (tmp_path / "file").read_text() == "old"
 
@@ -348,7 +349,7 @@ def test_a_place_that_cannot_be_written_is_one_line_and_keeps_the_old_page(hosti
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed; the page is parsed above")
 def test_page_runs_in_a_browser(hostile, tmp_path):
     path = tmp_path / "report.html"
-    write_page(path, *seen(hostile, clips=2))
+    write_page(path, store_page(*seen(hostile, clips=2)))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=1000", "--dump-dom", path.as_uri()]

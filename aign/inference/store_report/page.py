@@ -1,17 +1,11 @@
-"""The page: a single HTML file that opens from disk, with its pictures inside; nothing is fetched."""
+"""The page of a store, with its pictures inside."""
 
-import base64
-import hashlib
 from html import escape
 from importlib.resources import files
-from pathlib import Path
-from string import Template
 
 from rich import filesize
 
-from aign.data.publish import published
-from aign.framework.errors import StorageError
-from aign.inference.overlay import SIDE_RGB
+from aign.inference.page import Page
 from aign.inference.store_report import sections
 from aign.inference.store_report.facts import Facts, in_order
 from aign.inference.store_report.findings import Finding
@@ -24,47 +18,26 @@ def all_findings(facts: Facts, gallery: Gallery) -> tuple[Finding, ...]:
     return in_order([*facts.findings, *gallery.findings])
 
 
-def write_page(path: Path, facts: Facts, gallery: Gallery) -> None:
-    """Write the page; it appears under its name when it is whole.
-
-    Raises:
-        StorageError: the folder cannot be made or written.
-    """
-    page = render_page(facts, gallery)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    with published(path) as unfinished:
-        # File names may hold bytes that are no text; they become question marks.
-        unfinished.write_bytes(page.encode("utf-8", errors="replace"))
-
-
-def render_page(facts: Facts, gallery: Gallery) -> str:
-    """The page as text."""
+def store_page(facts: Facts, gallery: Gallery) -> Page:
+    """The page of a store; `aign.inference.page.write_page` writes it."""
     assets = files("aign.inference.store_report")
-    shared = files("aign.inference") / "report_assets" / "report.css"
-    script = (assets / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    sides = "".join(f"--{name}: #{r:02x}{g:02x}{b:02x}; " for name, (r, g, b) in SIDE_RGB.items())
-    css = (shared.read_text(encoding="utf-8"), (assets / "page.css").read_text(encoding="utf-8"))
     findings = all_findings(facts, gallery)
-    parts = (
-        sections.findings(findings),
-        sections.clips(gallery),
-        sections.contents(facts),
-        sections.quality(facts.quality),
-        sections.numbers(facts),
-        sections.not_here(facts),
-        sections.provenance(facts),
-    )
-    return Template((assets / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title(facts.url)),
-        header=_header(facts, findings),
-        css=f":root {{ {sides}}}\n" + "\n".join(css),
-        js=script,
-        script_hash=f"sha256-{digest}",
-        sections="\n".join(filter(None, parts)),
+    return Page(
+        title=title(facts.url),
+        kicker="aign data doctor",
+        header_html=_header(facts, findings),
+        sections_html=(
+            sections.findings(findings),
+            sections.clips(gallery),
+            sections.contents(facts),
+            sections.quality(facts.quality),
+            sections.numbers(facts),
+            sections.not_here(facts),
+            sections.provenance(facts),
+        ),
+        css=(assets / "page.css").read_text(encoding="utf-8"),
+        script=(assets / "page.js").read_text(encoding="utf-8"),
+        foot_html=(assets / "dialog.html").read_text(encoding="utf-8"),
     )
 
 

@@ -6,6 +6,7 @@ from html import escape
 
 from rich import filesize
 
+from aign.inference.page import section
 from aign.inference.store_report.charts import bars, histogram
 from aign.inference.store_report.facts import Chain, Facts
 from aign.inference.store_report.findings import Finding
@@ -31,7 +32,7 @@ def findings(found: Sequence[Finding]) -> str:
         for f in found
     )
     body = f'<ul class="findings">{items}</ul>' if items else "<p>Nothing was found.</p>"
-    return _section("What is wrong", body)
+    return section("What is wrong", body)
 
 
 def clips(gallery: Gallery) -> str:
@@ -47,7 +48,7 @@ def clips(gallery: Gallery) -> str:
     )
     layers = f'<div class="layers" hidden>{boxes}</div>' if boxes else ""
     worst = _grid(gallery.worst) or '<p class="text">No quality was measured, so no clip is known to be the worst.</p>'
-    return _section("Clips to look at", f"{layers}<h3>At random</h3>{_grid(gallery.random)}<h3>The worst</h3>{worst}")
+    return section("Clips to look at", f"{layers}<h3>At random</h3>{_grid(gallery.random)}<h3>The worst</h3>{worst}")
 
 
 def _grid(figures: Sequence[ClipFigure]) -> str:
@@ -102,7 +103,7 @@ def contents(facts: Facts) -> str:
     ]  # fmt: skip
     heads = ("table", "parts", "clips", "frames", "time", "size", "bytes a frame")
     tallies = "".join(bars(tally) for tally in facts.tallies)
-    return _section("What is in it", _table(heads, rows) + f'<div class="tallies">{tallies}</div>')
+    return section("What is in it", _table(heads, rows) + f'<div class="tallies">{tallies}</div>')
 
 
 def quality(found: Quality | None) -> str:
@@ -113,12 +114,12 @@ def quality(found: Quality | None) -> str:
         histogram(name, found.values(name), found.limits.get(name, ())) for name in FIGURES if len(found.values(name))
     )
     if not found.dropped:
-        return _section("Quality", f'<div class="charts">{charts}</div><p>No clip failed.</p>')
+        return section("Quality", f'<div class="charts">{charts}</div><p>No clip failed.</p>')
     reasons = _table(("reason", "clips"), [(escape(kind), f"{count:,}") for kind, count in found.reasons.items()])
     rows = [(escape(v.clip.name), escape("; ".join(v.reasons))) for v in found.dropped]
     share = f"{len(found.dropped):,} of {len(found.verdicts):,} clips failed"
     listed = _details(f"{share}: which, and why", _table(("clip", "why"), rows, wrap=True))
-    return _section("Quality", f'<div class="charts">{charts}</div>{reasons}{listed}')
+    return section("Quality", f'<div class="charts">{charts}</div>{reasons}{listed}')
 
 
 def numbers(facts: Facts) -> str:
@@ -135,7 +136,7 @@ def numbers(facts: Facts) -> str:
     if facts.people:
         told = ", ".join(f"{escape(p.subject)} {p.height_m:.2f} m" for p in facts.people)
         body += f'<p class="text">Height from ankle to crown, along the bones: {told}.</p>'
-    return _section("What the numbers say", body)
+    return section("What the numbers say", body)
 
 
 def not_here(facts: Facts) -> str:
@@ -148,7 +149,7 @@ def not_here(facts: Facts) -> str:
         rows2 = [(escape(line.source), escape(line.why)) for line in facts.left_out]
         lines = _table(("source", "left out"), rows2, wrap=True)
         body += "<h3>Left out of sources that were used</h3>" + lines
-    return _section("What is not in it", body)
+    return section("What is not in it", body)
 
 
 def provenance(facts: Facts) -> str:
@@ -173,7 +174,7 @@ def provenance(facts: Facts) -> str:
         "<h3>Licences</h3>" + _table(("licence", "parts", "frames", "sources"), licences, wrap=True)
         + "<h3>Stages</h3>" + "".join(_chain(chain) for chain in facts.chains) + listed
     )  # fmt: skip
-    return _section("Where it comes from", body)
+    return section("Where it comes from", body)
 
 
 def _chain(chain: Chain) -> str:
@@ -216,7 +217,3 @@ def _table(
     kind = "plain wrap" if wrap else "plain"
     inside = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table class="{kind}">{inside}</table></div>{more}'
-
-
-def _section(heading: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{body}\n</section>" if body else ""
