@@ -68,6 +68,8 @@ def capture(args: Arguments) -> list[Path]:
     package = package_folder(model, args.mlflow)
     task = load_card(package).task
     if task == "lifting":
+        if args.all or args.adapt or args.filter != Arguments.filter:
+            raise UserError(f"{model} is a lifter; --all, --adapt and --filter are for models of motion capture")
         return [capture_joints(args.video, model, package, args.out, args.address)]
     if task == "motion_capture":
         wanted = Capturing(

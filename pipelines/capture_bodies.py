@@ -15,6 +15,7 @@ from aign.framework.errors import UserError
 from aign.geometry.skeleton import skeleton
 from aign.inference.body_predictor import BodyPredictor
 from aign.inference.body_video import file_name
+from aign.inference.page import Entry
 from aign.inference.person_motion import World, grounded
 from aign.inference.smoothing import Filter
 from aign.inference.upright import find_up
@@ -24,6 +25,7 @@ from infra.storage import absolute
 from pipelines.adapt import memory_of
 from pipelines.capture_files import write_files
 from pipelines.capture_people import STAGES, Adapt, CapturedVideo, Footage, captured_people, footage_of
+from pipelines.capture_report import write_capture_report
 from pipelines.preprocess import preprocess, tell
 from pipelines.run_folder import publish
 
@@ -80,7 +82,8 @@ def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Pa
         else:
             folder.mkdir(parents=True, exist_ok=True)
             video = _captured(footage, folder, predictor, wanted)
-            write_files(video, predictor)
+            write_files(video, predictor.body)
+            write_capture_report(video, _settings(wanted, video), predictor.card)
             publish(folder / DONE, json.dumps(identity, indent=1))
         folders.append(folder)
     return folders
@@ -117,14 +120,16 @@ def _captured(footage: Footage, folder: Path, predictor: BodyPredictor, wanted: 
     chosen = len(footage.people) if wanted.everybody else 1
     adapt_to = _adapt(predictor, footage.store) if wanted.adapt else None
     people = captured_people(footage, chosen, predictor, adapt_to, wanted.filter)
-    licences = "; ".join(dict.fromkeys((*predictor.card.licences, *footage.store.manifest.licences)))
+    licences = tuple(
+        dict.fromkeys((*predictor.card.licences, *footage.store.manifest.licences, predictor.body.licence))
+    )
     up = find_up(people[0].seen)
     world = World(up_cam=up.up_cam, origin_cam_m=people[0].seen.bodies.pelvis_cam_m[0])
-    say(f"{footage.name}: up is {up.how}")
+    say(f"{footage.name}: up: {up.how}")
     motions = []
     for index, person in enumerate(people):
         name = footage.name if index == 0 else f"{footage.name}-person-{index + 1}"
-        about = {"name": name, "source": str(footage.video.video.path), "licence": licences}
+        about = {"name": name, "source": str(footage.video.video.path), "licence": "; ".join(licences)}
         motions.append(grounded(person.seen, predictor.body, world, **about))
         before, after = person.jitter_m_per_s3
         notes = "".join(f"; {note}" for note in person.notes)
@@ -132,7 +137,22 @@ def _captured(footage: Footage, folder: Path, predictor: BodyPredictor, wanted: 
             f"{name}: {person.seen.known.sum()} of {footage.frames} frames; jitter {before:.1f} m/s3, after "
             f"{wanted.filter} {after:.1f}{notes}"
         )
-    return CapturedVideo(footage=footage, folder=folder, people=tuple(people), motions=tuple(motions))
+    return CapturedVideo(
+        footage=footage, folder=folder, people=tuple(people), motions=tuple(motions), up=up, licences=licences
+    )  # fmt: skip
+
+
+def _settings(wanted: Capturing, video: CapturedVideo) -> tuple[Entry, ...]:
+    """What was asked and assumed, for the page."""
+    notes = tuple(dict.fromkeys(note for person in video.people for note in person.notes))
+    return (
+        Entry(term="video", text=str(video.footage.video.video.path)),
+        Entry(term="model", text=wanted.model),
+        Entry(term="people", text="everybody" if wanted.everybody else "the main person"),
+        Entry(term="adapted", text="; ".join(notes) if wanted.adapt else "no"),
+        Entry(term="filter", text=wanted.filter),
+        Entry(term="where up is", text=video.up.how),
+    )
 
 
 def _adapt(predictor: BodyPredictor, store: Store) -> Adapt:

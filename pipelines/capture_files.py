@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
@@ -12,7 +11,7 @@ from aign.body.assets import BodyAssets
 from aign.data.datasets.video.framing import WORKING_SIDE_PX
 from aign.data.progress import track
 from aign.data.stages.decode import probe, read_frames, read_range, write_mp4
-from aign.inference.body_predictor import BodyPredictor, resized_lens
+from aign.inference.body_predictor import resized_lens
 from aign.inference.body_video import VideoPlace, drawn, save_bodies, surfaces
 from aign.inference.captured import CapturedMotion
 from aign.inference.free_view import beside, free_views
@@ -20,18 +19,21 @@ from aign.inference.person_motion import world_surfaces
 from pipelines.capture_people import CapturedPerson, CapturedVideo
 from pipelines.run_folder import publish
 
+SIDE_BY_SIDE_PX = 720
+"""Height, at most."""
 FIGURES = ("reprojection_px", "mask_iou", "flow_error_px", "flip_risk")
 
 
-def write_files(video: CapturedVideo, predictor: BodyPredictor) -> None:
+def write_files(video: CapturedVideo, body: BodyAssets) -> None:
     """Everything of a captured video into its folder.
 
     overlay.mp4 and side_by_side.mp4 of all people; for each person bodies.npz (in the camera) and quality.csv.
     """
     overlay = video.folder / "overlay.mp4"
-    _write_overlay(video, predictor.body)
+    _write_overlay(video, body)
     frames = video.footage.frames
-    beyond = free_views(zip(*map(_in_world, video.motions), strict=True), predictor.body, _height(overlay))
+    height = min(probe(overlay).height_px, SIDE_BY_SIDE_PX)
+    beyond = free_views(zip(*map(_in_world, video.motions), strict=True), body, height)
     pairs = track(beside(read_frames(overlay), beyond), "side by side", "frames", frames)
     write_mp4(video.folder / "side_by_side.mp4", pairs, video.footage.fps)
     for index, (person, motion) in enumerate(zip(video.people, video.motions, strict=True)):
@@ -40,7 +42,7 @@ def write_files(video: CapturedVideo, predictor: BodyPredictor) -> None:
         place = VideoPlace(
             frame=np.arange(frames), fps=video.footage.fps, intrinsics_px=video.footage.intrinsics_px
         )  # fmt: skip
-        save_bodies(folder / "bodies.npz", person.seen.bodies, predictor.body, place)
+        save_bodies(folder / "bodies.npz", person.seen.bodies, body, place)
         publish(folder / "quality.csv", quality_csv(person, motion))
 
 
@@ -53,10 +55,6 @@ def _write_overlay(video: CapturedVideo, body: BodyAssets) -> None:
     people = zip(*(_in_camera(person, body) for person in video.people), strict=True)
     pictures = track(drawn(frames, people, body, lens), "overlay", "frames", video.footage.frames)
     write_mp4(video.folder / "overlay.mp4", pictures, video.footage.fps)
-
-
-def _height(path: Path) -> int:
-    return probe(path).height_px
 
 
 def _in_camera(person: CapturedPerson, body: BodyAssets) -> Iterator[Float32[np.ndarray, "v 3"]]:

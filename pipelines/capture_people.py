@@ -20,6 +20,7 @@ from aign.inference.frame_quality import FrameQuality, explained, flip_risk
 from aign.inference.people import FollowedClip, people_of
 from aign.inference.person_motion import SeenBodies, placed, tidied
 from aign.inference.smoothing import Filter, jitter_m_per_s3
+from aign.inference.upright import Up
 from aign.tasks.motion_capture.clips import CapturedClip, read_clips
 from aign.tasks.motion_capture.feed import EVIDENCE_COLUMNS, PICTURE_COLUMNS
 
@@ -92,12 +93,16 @@ class CapturedVideo:
         folder: of its outputs.
         people: who was captured, the most important first.
         motions: theirs, in the world.
+        up: where up is in the camera.
+        licences: of the model, the video and the body, which are those of all files.
     """
 
     footage: Footage
     folder: Path
     people: tuple[CapturedPerson, ...]
     motions: tuple[CapturedMotion, ...]
+    up: Up
+    licences: tuple[str, ...]
 
     def person_folder(self, index: int) -> Path:
         """Of a person's files: the main one's lie beside the video's."""

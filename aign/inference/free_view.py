@@ -50,11 +50,13 @@ def free_views(
 
 
 def beside(
-    left: Iterable[UInt8[np.ndarray, "h w 3"]], right: Iterable[UInt8[np.ndarray, "s t 3"]]
-) -> Iterator[UInt8[np.ndarray, "h x 3"]]:
-    """Two series of pictures of one height, as one."""
+    left: Iterable[UInt8[np.ndarray, "h w 3"]], right: Iterable[UInt8[np.ndarray, "s s 3"]]
+) -> Iterator[UInt8[np.ndarray, "s x 3"]]:
+    """Two series of pictures as one; those on the left are brought to the height of the others."""
     for one, other in zip(left, right, strict=True):
-        yield np.concatenate((one, other), 1)
+        size = round(one.shape[1] * len(other) / len(one)), len(other)
+        small = one if len(one) == len(other) else cv2.resize(one, size, interpolation=cv2.INTER_AREA)
+        yield np.concatenate((small, other), 1)
 
 
 def _camera(

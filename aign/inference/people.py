@@ -50,7 +50,9 @@ def people_of(clips: Sequence[FollowedClip]) -> list[list[FollowedClip]]:
     people: list[list[FollowedClip]] = []
     for _, together in groupby(sorted(clips, key=_start), key=_start):
         new = list(together)
-        jumps = np.array([[_jump(person[-1], clip) for clip in new] for person in people]).reshape(len(people), len(new))
+        jumps = np.array([[_jump(person[-1], clip) for clip in new] for person in people]).reshape(
+            len(people), len(new)
+        )
         while jumps.size and jumps.min() <= MAX_JUMP:
             index, which = np.unravel_index(jumps.argmin(), jumps.shape)
             people[index].append(new[which])

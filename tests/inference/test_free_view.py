@@ -35,3 +35,5 @@ def test_nobody_is_an_empty_floor():
     assert painted(somebody).any()
     (pair,) = beside([empty], [somebody])
     assert pair.shape == (64, 128, 3)
+    (pair,) = beside([np.zeros((128, 90, 3), np.uint8)], [somebody])
+    assert pair.shape == (64, 45 + 64, 3)
