@@ -33,8 +33,8 @@ class Up:
 def find_up(seen: SeenBodies) -> Up:
     """The mean direction from between the feet to the neck, if it hardly changes; else the camera is level.
 
-    Who stands or walks has the weight above the feet on average. Where a calibration knew better, this was 10 degrees off
-    for somebody who balanced before a camera that is tilted by 26.
+    Who stands or walks has the weight above the feet on average. Where a calibration knew better, this was 10 degrees
+    off, for somebody who balanced before a camera that is tilted by 26.
     """
     joints = seen.bodies.joints_cam_m[seen.known].astype(np.float64)
     body = joints[:, _NECK] - (joints[:, _L_ANKLE] + joints[:, _R_ANKLE]) / 2
