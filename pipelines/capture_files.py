@@ -14,6 +14,7 @@ from aign.data.stages.decode import probe, read_frames, read_range, write_mp4
 from aign.inference.body_predictor import resized_lens
 from aign.inference.body_video import VideoPlace, drawn, save_bodies, surfaces
 from aign.inference.captured import CapturedMotion
+from aign.inference.exports.files import write_exports
 from aign.inference.free_view import beside, free_views
 from aign.inference.person_motion import world_surfaces
 from pipelines.capture_people import CapturedPerson, CapturedVideo
@@ -27,7 +28,8 @@ FIGURES = ("reprojection_px", "mask_iou", "flow_error_px", "flip_risk")
 def write_files(video: CapturedVideo, body: BodyAssets) -> None:
     """Everything of a captured video into its folder.
 
-    overlay.mp4 and side_by_side.mp4 of all people; for each person bodies.npz (in the camera) and quality.csv.
+    overlay.mp4 and side_by_side.mp4 of all people; for each person bodies.npz (in the camera), quality.csv and the
+    exports.
     """
     overlay = video.folder / "overlay.mp4"
     _write_overlay(video, body)
@@ -44,6 +46,7 @@ def write_files(video: CapturedVideo, body: BodyAssets) -> None:
         )  # fmt: skip
         save_bodies(folder / "bodies.npz", person.seen.bodies, body, place)
         publish(folder / "quality.csv", quality_csv(person, motion))
+        write_exports(folder, motion, video.licences)
 
 
 def _write_overlay(video: CapturedVideo, body: BodyAssets) -> None:

@@ -13,6 +13,12 @@ REPORT = "report.html"
 FILES = (
     Entry(term="overlay.mp4", text="the bodies over the video"),
     Entry(term="side_by_side.mp4", text="the same, and the bodies seen from aside"),
+    Entry(term="motion.glb", text="the skinned, animated body: Blender, three.js, game engines"),
+    Entry(term="motion.bvh", text="the skeleton's motion, in centimetres: Blender, MotionBuilder, Maya"),
+    Entry(term="motion.npz", text="the fields of AMASS, z up"),
+    Entry(term="motion.trc", text="joints as markers: OpenSim, Pose2Sim"),
+    Entry(term="joint_angles.csv", text="degrees, a row a frame"),
+    Entry(term="README.txt", text="units, axes and joints of these five"),
     Entry(term="quality.csv", text="the curves of this page as numbers"),
     Entry(term="bodies.npz", text="rotmats, betas, pelvis_cam_m, joints_cam_m in the camera: metres, +y down"),
 )

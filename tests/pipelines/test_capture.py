@@ -74,7 +74,12 @@ def test_everybody_gets_files_and_the_video_one_overlay(done):
         assert all(float(row["reprojection_px"]) > 0 for row in seen)
         assert rows[-1]["known"] == "0"
         assert rows[-1]["reprojection_px"] == rows[-1]["mask_iou"] == ""
+        for name in ("motion.npz", "motion.bvh", "motion.glb", "motion.trc", "joint_angles.csv", "README.txt"):
+            assert (folder / name).stat().st_size > 0
     assert sorted(place > 360 for place in places) == [False, True], "one stands left, one right"
+    page = (out / "report.html").read_text()
+    for said in ("two people", "two people-person-2", "licence of the video's owner", "motion.glb", "assumed"):
+        assert said in page
     assert not leftovers(out)
 
 

@@ -18,11 +18,13 @@ from aign.geometry.rotation import from_axis_angle
 POSE_WIDTHS = {156: "SMPL+H", 165: "SMPL-X"}
 """Numbers in a pose of each release."""
 _RATES = ("mocap_framerate", "mocap_frame_rate")  # the two releases spell it differently
-# z up, -y forward -> y up, +z forward.
-_TO_OURS = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-# Pelvis joint of each release's mean shape, metres: the origin of SMPL-X's template lies higher in the chest. A body
-# differs from its mean by millimetres to centimetres; the licensed bodies are not needed to read a motion.
-_REST_PELVIS_M = {156: np.array([-0.0018, -0.2233, 0.0282]), 165: np.array([0.0031, -0.3514, 0.0120])}
+TO_OURS = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+"""z up, -y forward -> y up, +z forward."""
+REST_PELVIS_M = {156: np.array([-0.0018, -0.2233, 0.0282]), 165: np.array([0.0031, -0.3514, 0.0120])}
+"""Pelvis joint of each release's mean shape: the origin of SMPL-X's template lies higher in the chest.
+
+A body differs from its mean by millimetres to centimetres; the licensed bodies are not needed to read a motion.
+"""
 
 
 def read_amass(path: Path | str) -> Motion:
@@ -47,7 +49,7 @@ def read_amass(path: Path | str) -> Motion:
     axis_angle = np.zeros((len(poses), 24, 3))
     axis_angle[:, :22] = poses[:, :66].reshape(-1, 22, 3)
     rotmats = from_axis_angle(torch.from_numpy(axis_angle)).numpy()
-    rotmats[:, 0] = _TO_OURS @ rotmats[:, 0]
+    rotmats[:, 0] = TO_OURS @ rotmats[:, 0]
     gender = content.get("gender", "unknown")
     gender = gender.item() if isinstance(gender, np.ndarray) and gender.size == 1 else gender
     gender = gender.decode("latin1") if isinstance(gender, bytes) else str(gender)
@@ -55,7 +57,7 @@ def read_amass(path: Path | str) -> Motion:
         name=path.stem,
         fps=_rate(content, path),
         rotmats=rotmats.astype(np.float32),
-        trans_m=((trans + _REST_PELVIS_M[poses.shape[1]]) @ _TO_OURS.T).astype(np.float32),
+        trans_m=((trans + REST_PELVIS_M[poses.shape[1]]) @ TO_OURS.T).astype(np.float32),
         source=f"AMASS {POSE_WIDTHS[poses.shape[1]]} {path.name} ({gender})",
         licence="AMASS licence (research only)",
     )

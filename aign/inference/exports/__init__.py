@@ -1,0 +1,1 @@
+"""A captured motion as the files that other programs open: AMASS, BVH, GLB, TRC, CSV."""
