@@ -78,7 +78,7 @@ def test_everybody_gets_files_and_the_video_one_overlay(done):
             assert (folder / name).stat().st_size > 0
     assert sorted(place > 360 for place in places) == [False, True], "one stands left, one right"
     page = (out / "report.html").read_text()
-    for said in ("two people", "two people-person-2", "licence of the video's owner", "motion.glb", "assumed"):
+    for said in ("two people", "two people-person-2", "owner", "motion.glb", "assumed"):
         assert said in page
     assert not leftovers(out)
 
