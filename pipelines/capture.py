@@ -23,8 +23,9 @@ from aign.inference.body_video import (
     write_body_view,
 )
 from aign.inference.package import load_card
+from aign.inference.page import Entry
 from aign.inference.predictor import LiftingPredictor
-from aign.inference.report import DemoReport, Entry, LiftedClip, write_report
+from aign.inference.report import DemoReport, LiftedClip, write_report
 from aign.inference.video import VideoView, lift_views, read_views, save_joints, write_view
 from aign.registry import models
 from aign.registry.catalogue import CHAMPION
