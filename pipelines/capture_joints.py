@@ -9,8 +9,9 @@ from aign.data.sources import SourceOptions, plan
 from aign.data.store import Store
 from aign.inference.body_video import file_name
 from aign.inference.package import load_card
+from aign.inference.page import Entry
 from aign.inference.predictor import LiftingPredictor
-from aign.inference.report import DemoReport, Entry, LiftedClip, write_report
+from aign.inference.report import DemoReport, LiftedClip, write_report
 from aign.inference.video import VideoView, lift_views, read_views, save_joints, write_view
 from infra.storage import absolute
 from pipelines.preprocess import preprocess, tell

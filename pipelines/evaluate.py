@@ -8,16 +8,20 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from aign import __version__
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
 from aign.inference.package import ModelCard, load_card, load_package
+from aign.inference.page import Entry
+from aign.inference.report import DemoReport, write_report
 from aign.recipes.task import KeypointChoice, Task
 from aign.recipes.tasks import TASKS
 from aign.registry import models
 from aign.registry.tracking import open_tracking
 from infra.storage import absolute
 from pipelines.arguments import parse
+from pipelines.commit import commit
 from pipelines.run_folder import publish
 
 BASELINE = "baseline:"
@@ -40,7 +44,8 @@ class Arguments:
             motions).
         keypoints: which 2D the store has, and so which of the slides' tables is printed beside ours; auto: as the store
             says; none: print none of them.
-        out: folder that receives table.md, table.html, table.csv and a report per row, numbered as the rows are.
+        out: folder that receives index.html, table.md, table.html, table.csv and a report per row, numbered as the rows
+            are.
         mlflow: folder of the embedded MLflow store that models:/ names; MLFLOW_TRACKING_URI wins.
     """
 
@@ -66,6 +71,7 @@ def package_folder(model: str, mlflow: Path) -> Path:
 class Evaluated:
     """Reports of all models on the same frames, of the task's type, and the printed rows that may stand beside them."""
 
+    store: Store
     task: Task
     reports: tuple[Any, ...]
     published: Any
@@ -121,7 +127,28 @@ def evaluated(args: Arguments) -> Evaluated:
         method = made[model] if model in made else task.method(load_package(folders[model])[0])
         provenance = Provenance(method=name, data=data, store_hash=store.hash)
         reports.append(task.measure(method, view, protocol, provenance))
-    return Evaluated(task=task, reports=tuple(reports), published=published)
+    return Evaluated(store=store, task=task, reports=tuple(reports), published=published)
+
+
+def _page(args: Arguments, done: Evaluated, table_html: str, files: Sequence[str]) -> DemoReport:
+    """The table, what was measured, and where it is."""
+    rows = (
+        (name, f"row {number + 1}: {model}")
+        for number, (name, model) in enumerate(zip(files, args.models, strict=True))
+    )
+    return DemoReport(
+        title=f"Measured: {done.task.name}",
+        summary=(
+            f"{len(args.models)} row(s) under the protocol {args.protocol or done.task.protocol}, on the same frames.",
+        ),
+        evaluation_html=table_html,
+        files=(Entry(term="table.csv", text="all digits"), *(Entry(term=name, text=text) for name, text in rows)),
+        provenance=(
+            Entry(term="aign", text=f"{__version__} {commit()[:12]}".strip()),
+            Entry(term="store", text=f"{done.store.url} {done.store.hash[:16]}"),
+        ),
+        licences=tuple(Entry(term="data", text=text) for text in done.store.manifest.licences),
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -136,6 +163,8 @@ def main(argv: Sequence[str]) -> None:
         publish(args.out / "table.md", table.markdown)
         publish(args.out / "table.html", table.html)
         publish(args.out / "table.csv", table.csv)
-        for number, report in enumerate(done.reports):
-            publish(args.out / f"{number:02d}-{report.method}.json", report.to_json())
+        files = [f"{number:02d}-{report.method}.json" for number, report in enumerate(done.reports)]
+        for name, report in zip(files, done.reports, strict=True):
+            publish(args.out / name, report.to_json())
+        write_report(args.out, _page(args, done, table.html, files))
         print(f"written to {args.out}")

@@ -21,7 +21,8 @@ from aign.evaluation.faces_report import FaceReport
 from aign.evaluation.faces_table import FaceTable, face_table, judge_in_words
 from aign.evaluation.mocap_table import render_csv, render_html, render_markdown
 from aign.evaluation.mocap_terminal import render_terminal
-from aign.inference.report import DemoReport, Entry, Picture, write_report
+from aign.inference.page import Entry
+from aign.inference.report import DemoReport, Picture, write_report
 from aign.recipes.faces_tables import FaceRow, Goal, goals
 from pipelines.reproduce_faces_measure import IDENTITY_CHANGE, MeasuredFaces
 from pipelines.reproduce_faces_pictures import draw_pictures, draw_sweep, filled_columns, resolved_columns

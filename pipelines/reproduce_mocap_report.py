@@ -18,7 +18,8 @@ from aign.evaluation.published import NIPS17_MESH
 from aign.evaluation.summary import Spread, Summary, SummaryRow, spread
 from aign.inference.mocap_figure import bodies_figure, chosen_frames, shown
 from aign.inference.package import load_package
-from aign.inference.report import DemoReport, Entry, Picture, write_report
+from aign.inference.page import Entry
+from aign.inference.report import DemoReport, Picture, write_report
 from aign.inference.reproduce_figures import table_figure
 from aign.recipes.mocap import parts
 from aign.recipes.mocap_tables import OURS, SUPERVISED, Group, target_shares

@@ -15,7 +15,8 @@ from aign.evaluation.report import Report
 from aign.evaluation.summary import Measured, Summary, mean_report, summarise
 from aign.evaluation.table_model import ErrorTable
 from aign.evaluation.tables import error_table, render_html, render_markdown, render_rich, slide_table
-from aign.inference.report import DemoReport, Entry, Picture, write_report
+from aign.inference.page import Entry
+from aign.inference.report import DemoReport, Picture, write_report
 from aign.inference.reproduce_figures import Curve, Point, table_figure
 from aign.recipes.lifting import LiftingRecipe
 from aign.recipes.lifting_tables import Row

@@ -9,7 +9,8 @@ from aign.data.store import Store
 from aign.evaluation.importance import Importance, importance
 from aign.evaluation.trial_table import render_csv, render_html, render_markdown, short
 from aign.evaluation.trials import Search, Trial
-from aign.inference.report import DemoReport, Entry, Picture, write_report
+from aign.inference.page import Entry
+from aign.inference.report import DemoReport, Picture, write_report
 from aign.inference.search_figures import conflict_figure, pareto_figure, search_figure
 from pipelines.commit import commit
 from pipelines.run_folder import publish

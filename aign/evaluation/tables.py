@@ -23,7 +23,7 @@ from aign.evaluation.table_model import Block, ErrorTable, Line, Section
 from aign.framework.errors import UserError
 
 DASH = "-"
-_HTML_STYLE = (
+HTML_STYLE = (
     "<style>.aign-table{border-collapse:collapse;font:14px system-ui,sans-serif;font-variant-numeric:tabular-nums}"
     ".aign-table th,.aign-table td{padding:4px 8px;text-align:right}"
     ".aign-table th:first-child,.aign-table td:first-child{text-align:left;white-space:nowrap}"
@@ -33,6 +33,7 @@ _HTML_STYLE = (
     ".aign-table .best{color:#0a7d38;font-weight:700}"
     ".aign-notes{font:13px system-ui,sans-serif;color:#666}</style>"
 )
+"""Of every table where it stands alone; a page brings its own."""
 
 
 def error_table(
@@ -243,7 +244,7 @@ def _escape_markdown(text: str) -> str:
 
 def render_html(table: ErrorTable) -> str:
     """An HTML fragment with its own small style: no script, nothing fetched."""
-    out = [_HTML_STYLE]
+    out = [HTML_STYLE]
     for number, block in enumerate(table.blocks):
         lines = [*([table.title] if number == 0 else []), *([block.caption] if block.caption else [])]
         caption = f"<caption>{'<br/>'.join(map(html.escape, lines))}</caption>" if lines else ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from aign.evaluation.tables import HTML_STYLE
 from aign.evaluation.trials import Search, Trial
 
 DASH = "-"
@@ -73,14 +74,8 @@ def render_html(search: Search, notes: Sequence[str] = ()) -> str:
     head = "".join(f"<th>{html.escape(text)}</th>" for text in heads(search))
     rows = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in cells(search))
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    style = (
-        "<style>.aign-table{border-collapse:collapse;font:14px system-ui,sans-serif;"
-        "font-variant-numeric:tabular-nums}.aign-table th,.aign-table td{padding:4px 8px;text-align:right}"
-        ".aign-table th:first-child,.aign-table td:first-child{text-align:left;white-space:nowrap}"
-        ".aign-table caption{text-align:left;color:#666}.aign-notes{font:13px system-ui,sans-serif;color:#666}</style>"
-    )
     return (
-        f'{style}<table class="aign-table"><caption>{html.escape(_title(search))}</caption>'
+        f'{HTML_STYLE}<table class="aign-table"><caption>{html.escape(_title(search))}</caption>'
         f'<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><ul class="aign-notes">{items}</ul>\n'
     )
 

@@ -12,7 +12,8 @@ from aign.data.publish import published
 from aign.inference.face_figure import face_grid
 from aign.inference.face_mark import marked, marked_png
 from aign.inference.face_translate import FaceTranslator, Translated
-from aign.inference.report import DemoReport, Entry, Picture, write_report
+from aign.inference.page import Entry
+from aign.inference.report import DemoReport, Picture, write_report
 
 _SHOWN_PX = 512
 

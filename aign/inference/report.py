@@ -132,7 +132,7 @@ def _page(folder: Path, report: DemoReport) -> Page:
         title=report.title,
         header_html=paragraphs(report.summary),
         sections_html=sections,
-        script=asset("report.js"),
+        script='"use strict";\n' + asset("player.js") + asset("report.js"),
         foot_html=data("clips", _payload(folder, report.clips)),
         shown=BESIDE,
     )

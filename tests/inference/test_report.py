@@ -14,7 +14,8 @@ import pytest
 from aign.data.stages.decode import write_mp4
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17
-from aign.inference.report import MISSING_MM, DemoReport, Entry, LiftedClip, Picture, TextTable, write_report
+from aign.inference.page import Entry
+from aign.inference.report import MISSING_MM, DemoReport, LiftedClip, Picture, TextTable, write_report
 from tests.inference.test_figure import STANDING_M
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too' ${js}"

@@ -62,7 +62,7 @@ def test_evaluate_measures_runs_packages_and_baselines_alike(runs, demo_store, t
     assert "mean-pose" in capsys.readouterr().out
     files = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert files == ["00-lifting-demo.json", "01-lifting-demo.json", "02-mean-pose.json", "03-nearest-pose.json",
-                     "table.csv", "table.html", "table.md"]  # fmt: skip
+                     "index.html", "table.csv", "table.html", "table.md"]  # fmt: skip
     reports = [Report.from_json((tmp_path / "out" / name).read_text()) for name in files[:4]]
     assert reports[0].headline == pytest.approx(runs["short"].report.headline)
     assert reports[1].headline == pytest.approx(runs["long"].report.headline)

@@ -1,4 +1,3 @@
-"use strict";
 /* The 3D viewer: plain canvas, no library. Joints are pelvis-centred, +x right, +y down, +z away from the camera. */
 (() => {
   const root = document.querySelector(".viewer");
@@ -9,7 +8,8 @@
   const MISSING = -32768, SIDES = ["left", "right", "centre"];
   const VIEWS = { corner: [-0.6, 0.22], camera: [0, 0], side: [Math.PI / 2, 0], above: [0, Math.PI / 2] };
 
-  const state = { clip: null, frame: 0, playing: false, speed: 1, yaw: 0, pitch: 0, zoom: 1, dirty: true };
+  const state = { clip: null, yaw: 0, pitch: 0, zoom: 1, dirty: true };
+  const player = makePlayer(video, () => { state.dirty = true; });
   [state.yaw, state.pitch] = VIEWS.corner;
 
   /* base64 of little-endian int16 millimetres, [t, 17, 3] */
@@ -41,38 +41,11 @@
     return joints[at] === MISSING ? null : [joints[at] / 1000, joints[at + 1] / 1000, joints[at + 2] / 1000];
   }
 
-  /* ---- time: the video is the clock where it can play, our own clock where it cannot ---- */
-
-  const videoWorks = () => !video.error && video.readyState >= 1; /* 1, not 2: it falls back to 1 while seeking */
-
-  function setFrame(frame) {
-    state.frame = frame;
-    state.dirty = true;
-  }
-
-  function seek(frame) {
-    setFrame(frame);
-    if (videoWorks()) video.currentTime = (frame + 0.5) / state.clip.fps;
-  }
-
-  function play(playing) {
-    state.playing = playing;
-    find("play").textContent = playing ? "Pause" : "Play";
-    video.playbackRate = state.speed;
-    if (playing) video.play().catch(() => {});
-    else video.pause();
-    if (!playing) seek(Math.floor(state.frame));
-  }
-
   let before = 0;
   function tick(now) {
     const seconds = Math.min((now - before) / 1000, 0.1);
     before = now;
-    const { clip } = state;
-    if (state.playing) {
-      if (!videoWorks()) setFrame((state.frame + seconds * clip.fps * state.speed) % clip.frames);
-      else if (!video.seeking) setFrame(Math.min(video.currentTime * clip.fps + 1e-3, clip.frames - 1));
-    }
+    player.tick(performance.now(), seconds);
     if (find("turn").checked) {
       state.yaw -= seconds * 0.5;
       state.dirty = true;
@@ -128,7 +101,7 @@
 
   /* Far limbs first; the grey reference always behind the lifted body, which is what one wants to see. */
   function drawBody(project, { joints, grey }, colour) {
-    const frame = Math.floor(state.frame), strokes = [];
+    const { frame } = player, strokes = [];
     for (const [child, parent, side] of bones) {
       const ends = [joint(joints, frame, child), joint(joints, frame, parent)];
       if (ends.includes(null)) continue;
@@ -177,9 +150,9 @@
       }
       pen.restore();
     });
-    const frame = Math.floor(state.frame);
-    find("scrub").value = frame;
-    find("time").textContent = `frame ${frame + 1} / ${clip.frames}`;
+    find("scrub").value = player.frame;
+    find("time").textContent = `frame ${player.frame + 1} / ${clip.frames}`;
+    find("play").textContent = player.playing ? "Pause" : "Play";
   }
 
   /* ---- hands ---- */
@@ -196,8 +169,9 @@
     for (const part of ["reference", "apart"]) find(part).closest("label").hidden = !state.clip.reference;
     find("scrub").max = state.clip.frames - 1;
     find("caption").textContent = state.clip.caption;
-    setFrame(0);
-    play(state.playing);
+    Object.assign(player, { frames: given.frames, fps: given.fps });
+    player.seek(0);
+    player.play(player.playing);
   }
 
   function look(name) {
@@ -218,59 +192,38 @@
     state.dirty = true;
   };
 
-  const fingers = new Map();
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, event);
+  function turn(dx, dy) {
     find("hint").hidden = true;
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const last = fingers.get(event.pointerId);
-    if (!last) return;
-    if (fingers.size === 1) orbit((event.clientX - last.clientX) * 0.008, (event.clientY - last.clientY) * 0.008);
-    if (fingers.size === 2) {
-      const [other] = [...fingers.values()].filter((finger) => finger.pointerId !== event.pointerId);
-      const gap = (finger) => Math.hypot(finger.clientX - other.clientX, finger.clientY - other.clientY) || 1;
-      zoom(gap(event) / gap(last));
-    }
-    fingers.set(event.pointerId, event);
-  });
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
+    orbit(dx, dy);
+  }
+
+  watchHands(canvas, { turn, zoom, move() {} });
   canvas.addEventListener("dblclick", () => look("corner"));
-  canvas.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && document.activeElement !== canvas) return; /* a page scrolls past, a chosen canvas zooms */
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * 0.002));
-  }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
     const keys = {
       ArrowLeft: () => orbit(-0.1, 0), ArrowRight: () => orbit(0.1, 0), ArrowUp: () => orbit(0, -0.1), ArrowDown: () => orbit(0, 0.1),
-      "+": () => zoom(1.15), "-": () => zoom(1 / 1.15), " ": () => play(!state.playing), Escape: () => canvas.blur(),
+      "+": () => zoom(1.15), "-": () => zoom(1 / 1.15), " ": () => player.play(!player.playing), Escape: () => canvas.blur(),
     };
     if (!keys[event.key]) return;
     event.preventDefault();
     keys[event.key]();
   });
-  find("play").addEventListener("click", () => play(!state.playing));
+  find("play").addEventListener("click", () => player.play(!player.playing));
   find("scrub").addEventListener("input", (event) => {
-    if (state.playing) play(false);
-    seek(Number(event.target.value));
+    if (player.playing) player.play(false);
+    player.seek(Number(event.target.value));
   });
-  find("speed").addEventListener("change", (event) => {
-    state.speed = Number(event.target.value);
-    video.playbackRate = state.speed;
-  });
+  find("speed").addEventListener("change", (event) => player.hasten(Number(event.target.value)));
   find("view").addEventListener("change", (event) => look(event.target.value));
   find("clip").addEventListener("change", (event) => choose(Number(event.target.value)));
   for (const part of ["lifted", "reference", "apart", "turn"]) find(part).addEventListener("change", () => { state.dirty = true; });
-  video.addEventListener("loadeddata", () => seek(Math.floor(state.frame)));
   new ResizeObserver(() => { state.dirty = true; }).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { state.dirty = true; });
 
   video.removeAttribute("controls");
   for (const bar of root.querySelectorAll(".bar, .space")) bar.hidden = false;
-  state.playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   choose(0);
+  player.play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
   requestAnimationFrame(tick);
   root.dataset.ready = "true";
 })();
