@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from aign.body.skinning import joints_only
 from aign.data.datasets.motion.amass import read_amass
 from aign.geometry.rotation import from_axis_angle
 from aign.inference.exports.amass import write_amass
 from aign.inference.exports.rig import world_m
 
-from .clips import captured, of, posed
+from .clips import captured, of, posed, skinned
 
 
 @pytest.mark.parametrize("name", ["cartwheel", "getup_faceup", "walk"])
@@ -20,6 +21,22 @@ def test_our_own_reader_reads_the_motion_back(tmp_path, name):
     _, theirs = world_m(of(back))
     assert np.abs(ours - theirs).max() < 1e-5
     np.testing.assert_allclose(back.rotmats[:, :22], clip.motion.rotmats[:, :22], atol=1e-5)
+
+
+def test_a_body_whose_pelvis_is_that_of_smplh_stands_where_amass_says(tmp_path, smpl_like_body):
+    """trans is SMPL's transl: skinning a body like SMPL+H's mean with it gives our joints, turned to z up."""
+    clip = captured(step=12, body=smpl_like_body)
+    write_amass(tmp_path / "motion.npz", clip, [])
+    with np.load(tmp_path / "motion.npz") as file:
+        rotmats = from_axis_angle(torch.from_numpy(file["poses"][:, :72].reshape(-1, 24, 3))).float()
+        trans, betas = torch.from_numpy(file["trans"]).float(), torch.from_numpy(file["betas"][:10]).float()
+    got = joints_only(smpl_like_body, rotmats, betas.expand(len(trans), -1), trans)
+    x, y, z = skinned(clip)[1].transpose(2, 0, 1)
+    np.testing.assert_allclose(
+        got, np.stack((x, -z, y), -1), atol=0.03, err_msg="the pelvis of another shape is cm off"
+    )
+    mean = joints_only(smpl_like_body, rotmats, torch.zeros(len(trans), 10), trans)[:, 0]
+    np.testing.assert_allclose(mean, np.stack((x, -z, y), -1)[:, 0], atol=2e-3)
 
 
 def test_fields_are_those_of_amass_and_need_no_pickle(tmp_path):

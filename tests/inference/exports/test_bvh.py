@@ -31,6 +31,13 @@ def test_an_independent_reader_poses_the_same_joints_in_centimetres(tmp_path, na
     assert off.max() < 1e-4, "metres; 1 mm is promised"
 
 
+def test_a_body_whose_pelvis_is_not_its_origin(tmp_path, smpl_like_body):
+    clip = captured(step=12, body=smpl_like_body)
+    write_bvh(tmp_path / "motion.bvh", clip)
+    _, ours = skinned(clip)
+    assert np.abs(by_bvhio(tmp_path / "motion.bvh", len(ours)) / 100 - ours).max() < 1e-4
+
+
 def test_an_independent_reader_finds_rate_channels_and_end_sites(tmp_path):
     clip = captured()
     write_bvh(tmp_path / "motion.bvh", clip)

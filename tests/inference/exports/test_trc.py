@@ -44,6 +44,13 @@ def test_markers_are_the_joints_in_metres(tmp_path):
     np.testing.assert_allclose(markers[:, 26:], regressed, atol=1e-5)
 
 
+def test_a_body_whose_pelvis_is_not_its_origin(tmp_path, smpl_like_body):
+    clip = captured(step=12, body=smpl_like_body)
+    write_trc(tmp_path / "motion.trc", clip)
+    markers = read(tmp_path / "motion.trc")[1].to_numpy()[:, 2 : 2 + 72].reshape(-1, 24, 3)
+    np.testing.assert_allclose(markers, skinned(clip)[1], atol=1e-5)
+
+
 def test_every_row_has_the_columns_of_the_header(tmp_path):
     write_trc(tmp_path / "motion.trc", captured(step=40))
     lines = (tmp_path / "motion.trc").read_text().splitlines()
