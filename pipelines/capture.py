@@ -31,7 +31,7 @@ from aign.registry.catalogue import CHAMPION
 from aign.registry.tracking import open_tracking
 from infra.storage import absolute
 from pipelines.arguments import parse
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 from pipelines.preprocess import preprocess, tell
 
 
