@@ -33,7 +33,7 @@ from aign.tasks.motion_capture.nets import Encoder
 from aign.training.adaptation import AdaptConfig, Adapted, adapt
 from infra.storage import absolute
 from pipelines.arguments import parse
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 from pipelines.preprocess import preprocess, tell
 from pipelines.run_folder import publish
 

@@ -15,7 +15,7 @@ from aign.registry.tracking import open_tracking
 from pipelines.arguments import parse
 from pipelines.capture_bodies import Capturing, capture_bodies
 from pipelines.capture_joints import capture_joints
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 
 
 @dataclass(frozen=True, kw_only=True)

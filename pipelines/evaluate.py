@@ -17,11 +17,10 @@ from aign.inference.page import Entry
 from aign.inference.report import DemoReport, write_report
 from aign.recipes.task import KeypointChoice, Task
 from aign.recipes.tasks import TASKS
-from aign.registry import models
-from aign.registry.tracking import open_tracking
 from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.commit import commit
+from pipelines.package_place import package_folder
 from pipelines.run_folder import publish
 
 BASELINE = "baseline:"
@@ -34,8 +33,8 @@ class Arguments:
     """Measure models on a store; one row of the table each.
 
     Attributes:
-        models: run folders, package folders, models:/NAME@ALIAS, baseline:mean-pose, baseline:nearest-pose,
-            baseline:monocap, baseline:body-fit-direct, baseline:body-fit-staged,
+        models: runs and packages (folders or fsspec URLs), models:/NAME@ALIAS, baseline:mean-pose,
+            baseline:nearest-pose, baseline:monocap, baseline:body-fit-direct, baseline:body-fit-staged,
             baseline:bicubic, baseline:diffused; all of one task.
         store: folder or fsspec URL of the store.
         protocol: id of the protocol, a wrong one lists them all; nothing: the task's own.
@@ -57,14 +56,6 @@ class Arguments:
     keypoints: KeypointChoice = "auto"
     out: Path | None = None
     mlflow: Path = Path("mlflow")
-
-
-def package_folder(model: str, mlflow: Path) -> Path:
-    """The package of a run folder, a package folder or a registered model."""
-    if model.startswith("models:/"):
-        return models.pull(open_tracking(mlflow), model, mlflow / "pulled")
-    folder = Path(model).expanduser()
-    return folder / "package" if (folder / "package").is_dir() else folder
 
 
 @dataclass(frozen=True, kw_only=True)

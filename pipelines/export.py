@@ -10,7 +10,7 @@ import tyro
 from aign.framework.errors import UserError
 from aign.inference.onnx_lifter import export_onnx
 from pipelines.arguments import parse
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 
 
 @dataclass(frozen=True, kw_only=True)

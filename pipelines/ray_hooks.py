@@ -139,7 +139,9 @@ class GiveUp(rt.UserCallback):  # type: ignore[misc]
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called in Ray's controller, which does not restart workers when a callback raises."""
         for error in worker_exceptions.values():
-            if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in HOPELESS):
+            # What a server refuses has no number.
+            hopeless = isinstance(error, OSError) and error.errno in HOPELESS
+            if hopeless or isinstance(error, UserError | PermissionError):
                 raise error
         if any(isinstance(error, RayActorError) and error.preempted for error in worker_exceptions.values()):
             return

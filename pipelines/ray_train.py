@@ -17,6 +17,7 @@ import torch
 
 from aign.data.progress import progress
 from aign.data.store import Store
+from aign.data.store.files import one_line
 from aign.evaluation.trials import Metric
 from aign.framework.errors import StorageError, UserError
 from aign.recipes.tasks import Recipe, task_of
@@ -246,6 +247,7 @@ def _unwrapped(job: Job) -> tuple[dict[str, Any], Ended]:
         cause = error.controller_failure if isinstance(error, rt.ControllerError) else None
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, OSError) and cause.errno is not None:
-            raise StorageError(f"cannot write run {job.place.shown}: {os.strerror(cause.errno)}") from None
+        if isinstance(cause, PermissionError) or (isinstance(cause, OSError) and cause.errno is not None):
+            why = os.strerror(cause.errno) if cause.errno is not None else one_line(cause)
+            raise StorageError(f"cannot write run {job.place.shown}: {why}") from None
         raise

@@ -13,7 +13,7 @@ from aign.recipes import recipe as recipe_named
 from aign.recipes.tasks import Recipe, task_of
 from infra.storage import absolute
 from pipelines.arguments import parse_over
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 
 A = TypeVar("A")
 

@@ -19,7 +19,7 @@ from aign.inference.serving import SERVICES, Arrays, serve
 from aign.inference.wire import Answer, answer_all, answer_json, parse_inputs
 from infra.cluster import cluster
 from pipelines.arguments import parse
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 64 * 2**20

@@ -13,7 +13,7 @@ from aign.inference.body_video import file_name
 from aign.inference.face_page import Done, write_page, write_translation
 from aign.inference.face_translate import FaceTranslator, read_photo
 from pipelines.arguments import parse
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 
 
 @dataclass(frozen=True, kw_only=True)

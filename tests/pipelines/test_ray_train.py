@@ -8,9 +8,10 @@ import time
 from dataclasses import replace
 
 import pytest
+import ray.train as rt
 import torch
 
-from aign.framework.errors import UserError
+from aign.framework.errors import StorageError, UserError
 from aign.inference.package import load_package
 from aign.registry.client import client_of
 from aign.registry.tracking import open_tracking
@@ -176,12 +177,28 @@ def test_a_loss_that_is_not_finite_is_one_line(workers, ray_cluster, demo_store,
 
 
 @pytest.mark.parametrize(
-    "error", [UserError("lower it"), OSError(errno.ENOSPC, "no space"), OSError(errno.EROFS, "no")]
+    "error",
+    [UserError("lower it"), OSError(errno.ENOSPC, "no"), OSError(errno.EROFS, "no"), PermissionError("Access Denied")],
 )
 def test_what_would_fail_again_is_not_tried_again(error):
     with pytest.raises(type(error)) as raised:
         GiveUp().after_exception(None, {0: RuntimeError("connection closed by peer"), 1: error})
     assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(PermissionError("Access\n Denied"), "Access Denied"), (OSError(errno.ENOSPC, "no"), "No space left on device")],
+)
+def test_a_place_that_refuses_checkpoints_is_one_line(error, why, monkeypatch, tmp_path):
+    def refused(_):
+        raise rt.ControllerError(error)
+
+    monkeypatch.setattr(ray_train, "_on_ray", refused)
+    job = Job(recipe=tiny(), store_url="", place=Place(folder=tmp_path, url="s3://bucket/runs/one"))
+    with pytest.raises(StorageError) as raised:
+        ray_train._unwrapped(job)
+    assert str(raised.value) == f"cannot write run s3://bucket/runs/one: {why}"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("died"), OSError(errno.ECONNRESET, "reset"), MemoryError()])

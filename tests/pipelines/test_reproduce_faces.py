@@ -20,7 +20,7 @@ from aign.recipes.faces import parts
 from aign.recipes.faces_tables import goals, most_pictured, rows
 from aign.tasks.faces.labels import read_labels
 from pipelines import cli, reproduce_faces
-from pipelines.evaluate import package_folder
+from pipelines.package_place import package_folder
 from pipelines.reproduce_checks import choose
 from pipelines.reproduce_faces_here import chosen_rows, rendered_here, reproduce_here
 from pipelines.reproduce_faces_measure import best_seed, mean_report, measure_all

@@ -1,10 +1,16 @@
 """Runs at a URL: what is copied there and back, who may write, and what is refused; without Ray."""
 
 import json
+import os
+import re
+import time
 
 import pytest
+import requests
 
 from aign.framework.errors import UserError
+from aign.registry.client import client_of
+from aign.registry.tracking import open_tracking
 from pipelines import cli
 from pipelines.ray_train import Job, train
 from pipelines.run_place import Mirror, Place, opened, place_of, push, step_at
@@ -83,6 +89,37 @@ def test_a_place_that_is_not_there_is_one_line(runs, bucket, demo_store, tmp_pat
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert told[0].startswith("aign train: cannot")
+
+
+@pytest.fixture
+def forbidden(bucket):
+    """The bucket's server knows nobody who may do anything, as long as the test lasts."""
+    server = os.environ["AWS_ENDPOINT_URL"]
+
+    def answer_without_asking(times):
+        requests.post(f"{server}/moto-api/reset-auth", data=str(times), timeout=60).raise_for_status()
+
+    answer_without_asking(0)
+    yield bucket
+    answer_without_asking(10**9)
+
+
+@pytest.mark.parametrize("verb", ["preprocess", "train", "evaluate"])
+def test_a_bucket_without_permission_is_one_line_and_nothing_is_registered(
+    verb, forbidden, demo_store, tmp_path, capsys
+):
+    mlflow = ("--mlflow", str(tmp_path / "mlflow"))
+    argv = {
+        "preprocess": ("demo-motions", "--store", f"{forbidden}/store"),
+        "train": ("lifting-demo", "--store", demo_store.url, "--runs", f"{forbidden}/runs", *mlflow),
+        "evaluate": (f"{forbidden}/runs/one", "--store", demo_store.url, *mlflow),
+    }[verb]
+    began = time.monotonic()
+    assert cli.main([verb, *argv]) == 2
+    assert time.monotonic() - began < 60, "who is refused is not asked to wait"
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"aign {verb}: cannot .*{forbidden}.*(does not exist|denied|Forbidden).*", told)
+    assert not list(tmp_path.rglob("*.db")) or not client_of(open_tracking(tmp_path / "mlflow").uri).search_runs(["1"])
 
 
 def test_a_gpu_that_is_not_there_is_one_line(demo_store, tmp_path):
