@@ -11,11 +11,10 @@ from rich.console import Console
 from aign.data.store import Selection, Store
 from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
-from aign.inference.package import ModelCard, load_card, load_package
+from aign.inference.package import ModelCard, load_card, load_package, package_in
 from aign.recipes.task import KeypointChoice, Task
 from aign.recipes.tasks import TASKS
 from aign.registry import models
-from aign.registry.tracking import open_tracking
 from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.run_folder import publish
@@ -57,9 +56,8 @@ class Arguments:
 def package_folder(model: str, mlflow: Path) -> Path:
     """The package of a run folder, a package folder or a registered model."""
     if model.startswith("models:/"):
-        return models.pull(open_tracking(mlflow), model, mlflow / "pulled")
-    folder = Path(model).expanduser()
-    return folder / "package" if (folder / "package").is_dir() else folder
+        return models.fetch(model, mlflow)
+    return package_in(Path(model).expanduser())
 
 
 @dataclass(frozen=True, kw_only=True)
