@@ -4,7 +4,7 @@ PIP_ARGS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-PARTS := aign pipelines infra tests benchmarks tools
+PARTS := aign pipelines infra tests benchmarks tools examples
 
 .PHONY: demo test check bench constraints clean
 

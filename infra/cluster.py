@@ -31,7 +31,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     where = address or os.environ.get("RAY_ADDRESS")
     if where:
-        _check_answers(where)
+        check_answers(where)
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR)
     else:
         # "local", because a bare init would join whatever cluster a file in the temporary folder points at.
@@ -48,12 +48,16 @@ def cluster(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
-    """One quick question: Ray itself would try for minutes before it gives up."""
+def check_answers(address: str, seconds: float = CONNECT_SECONDS) -> None:
+    """One quick question: Ray itself would try for minutes before it gives up.
+
+    Raises:
+        ConnectionError: nobody answers there.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+            socket.create_connection((host, int(port)), timeout=seconds).close()
         except OSError as error:
             raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from error
 

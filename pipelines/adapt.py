@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,8 @@ from rich.console import Console
 
 from aign.body.assets import load_body
 from aign.data import assets
+from aign.data.datasets.job import Job
+from aign.data.motions import load_demo_motions
 from aign.data.schema import ClipKey
 from aign.data.sources import SourceOptions, plan
 from aign.data.store import Selection, Store
@@ -26,6 +28,7 @@ from aign.inference.package import ModelCard, load_as, save_package
 from aign.recipes.mocap import load_bodies
 from aign.recipes.mocap_memory import embedded_bodies
 from aign.recipes.tasks import TASKS
+from aign.registry.licences import LicencePolicy, check_policy
 from aign.tasks.motion_capture.clips import CapturedClip
 from aign.tasks.motion_capture.factors import BodyFactors, joints
 from aign.tasks.motion_capture.memory import BodyMemory, remember
@@ -33,6 +36,7 @@ from aign.tasks.motion_capture.nets import Encoder
 from aign.training.adaptation import AdaptConfig, Adapted, adapt
 from infra.storage import absolute
 from pipelines.arguments import parse
+from pipelines.origins import of_jobs, of_store
 from pipelines.package_place import package_folder
 from pipelines.preprocess import preprocess, tell
 from pipelines.run_folder import publish
@@ -52,6 +56,8 @@ class Arguments:
         only: which clips; nothing: all.
         memory: store whose bodies the critics remember; nothing: the embedded motions.
         config: how far it may go.
+        license_policy: permissive: refuse, before anything begins, a model, clips, a body and a memory that not
+            everybody may use for anything; any: take them, and write their licences on the adapted model's card.
         mlflow: folder of the embedded MLflow store that models:/ names; MLFLOW_TRACKING_URI wins.
         address: of a running Ray cluster for videos; else RAY_ADDRESS, else a local one.
     """
@@ -62,22 +68,24 @@ class Arguments:
     only: Selection = field(default_factory=Selection)
     memory: str = ""
     config: tyro.conf.OmitArgPrefixes[AdaptConfig] = AdaptConfig()
+    license_policy: LicencePolicy = "any"
     mlflow: Path = Path("mlflow")
     address: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where adapted clips come from and go to."""
+    """Where adapted clips come from and go to; `licences` are of all that an adapted model is made of."""
 
     out: Path
     store: Store
     encoder: Encoder
     card: ModelCard
+    licences: tuple[str, ...]
 
 
-def opened(args: Arguments, side_px: int) -> Store:
-    """The store of the clips; a video becomes one in the output folder first.
+def found_clips(args: Arguments, side_px: int) -> Store | Sequence[Job]:
+    """The store of the clips, or what makes one of a video.
 
     Raises:
         UserError: there is neither.
@@ -88,10 +96,21 @@ def opened(args: Arguments, side_px: int) -> Store:
     if not path.exists():
         raise UserError(f"{args.clips} is neither a store nor a video; allowed: a store's folder or URL, or a video")
     assets.pull(["pose"])
+    return plan(args.clips, "video", SourceOptions(framing="person", stages=STAGES, side_px=side_px))
+
+
+def preprocessed(jobs: Sequence[Job], args: Arguments) -> Store:
+    """The clips of a video, in the output folder."""
     url = absolute(str(args.out / "store"))
-    options = SourceOptions(framing="person", stages=STAGES, side_px=side_px)
-    tell(preprocess(plan(args.clips, "video", options), url, args.address), url)
+    tell(preprocess(jobs, url, args.address), url)
     return Store.open(url)
+
+
+def memory_licences(args: Arguments) -> Mapping[str, tuple[str, ...]]:
+    """Of what the critics remember."""
+    if args.memory:
+        return of_store(Store.open(absolute(args.memory)), "memory store")
+    return {"embedded motions": tuple(dict.fromkeys(motion.licence for motion in load_demo_motions()))}
 
 
 def clip_name(key: ClipKey) -> str:
@@ -120,7 +139,7 @@ def write_clip(place: Place, clip: CapturedClip, done: Adapted) -> None:
         recipe=f"{place.card.recipe}-adapted",
         store_hash=place.store.hash,
         sequences={"train": (key.sequence,)},
-        licences=tuple(dict.fromkeys((*place.card.licences, *place.store.manifest.licences))),
+        licences=place.licences,
         protocol="",
         metrics={},
     )
@@ -150,8 +169,15 @@ def adapted(args: Arguments) -> tuple[Place, list[Any]]:
         UserError: no such model or clips, or what `adapt` raises.
     """
     encoder, card = load_as(Encoder, package_folder(args.model, args.mlflow))
-    place = Place(out=args.out, store=opened(args, 2 * encoder.config.side_px), encoder=encoder, card=card)
     body = load_body()
+    origins = {f"model {args.model}": card.licences, f"body {body.name}": (body.licence,), **memory_licences(args)}
+    clips = found_clips(args, 2 * encoder.config.side_px)
+    of_clips = of_store(clips) if isinstance(clips, Store) else of_jobs(f"video {args.clips}", clips)
+    check_policy(args.license_policy, {**origins, **of_clips})
+    store = clips if isinstance(clips, Store) else preprocessed(clips, args)
+    origins = {**origins, **of_store(store)}
+    licences = tuple(dict.fromkeys(licence for licences in origins.values() for licence in licences))
+    place = Place(out=args.out, store=store, encoder=encoder, card=card, licences=licences)
     frames = encoder.config.frames if encoder.config.frames > 1 else args.config.frames
 
     memory = memory_of(args.memory, frames)

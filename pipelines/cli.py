@@ -13,6 +13,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "assets": ("pipelines.assets", "pull, list or verify the pinned public assets"),
     "preprocess": ("pipelines.preprocess", "bring videos, motion or a published data set into a store"),
     "data": ("pipelines.data", "look into a store (doctor), or render synthetic data sets as files"),
+    "doctor": ("pipelines.doctor", "look at this machine: what is here, what it enables, what to type for the rest"),
     "train": ("pipelines.train", "train a recipe on a store"),
     "tune": ("pipelines.tune", "search for a recipe's weights and learning rates, on all processors"),
     "evaluate": ("pipelines.evaluate", "measure a model on a store under a named protocol"),
@@ -28,6 +29,8 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "export": ("pipelines.export", "write a model as one file for other programs (ONNX)"),
 }
 """Verb -> the module whose main(argv) it is, and one line of help."""
+OWN = ("aign", "pipelines", "infra")
+INSTALL = "pip install -c constraints.txt -e ."
 CLIENT_VERSION = "AIGN_CLIENT_VERSION"
 """Set in a submitted job: the version of aign that submitted it."""
 
@@ -73,6 +76,11 @@ def _run(verb: str, args: Sequence[str]) -> int:
         except (UserError, OSError) as error:  # OSError: no permission, no space, no cluster at an address
             print(f"aign {verb}: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OWN:
+            raise
+        print(f"aign {verb}: the Python package {error.name} is missing; run: {INSTALL}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         line = "" if not sys.stderr.isatty() else "\n"  # a terminal has echoed ^C
         print(f"{line}aign {verb}: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from aign.data.store.files import storage_errors
 from aign.framework.errors import UserError
-from aign.inference.package import CARD, WEIGHTS
+from aign.inference.package import CARD, WEIGHTS, package_in
 from aign.registry import models
 from aign.registry.packages import checked_package
-from aign.registry.tracking import open_tracking
 from infra.patience import open_fresh
 from infra.storage import is_url
 
@@ -26,11 +25,10 @@ def package_folder(model: str, mlflow: Path) -> Path:
         UserError: there is no such model, or what was fetched is damaged.
     """
     if model.startswith("models:/"):
-        return models.pull(open_tracking(mlflow), model, mlflow / PULLED)
+        return models.fetch(model, mlflow)
     if is_url(model):
         return _fetched(model.rstrip("/"), mlflow.absolute() / PULLED)
-    folder = Path(model).expanduser()
-    return folder / PACKAGE if (folder / PACKAGE).is_dir() else folder
+    return package_in(Path(model).expanduser())
 
 
 def _fetched(url: str, cache: Path) -> Path:

@@ -16,7 +16,7 @@ from aign.recipes.task import Task
 from aign.registry import models
 from aign.registry.evidence import record_measured
 from aign.registry.gates import Measured, Score, units_hash
-from aign.registry.licences import LicencePolicy
+from aign.registry.licences import LicencePolicy, check_policy
 from aign.registry.promotion import promote
 from aign.registry.tracking import Tracking, open_tracking
 from pipelines.arguments import parse
@@ -32,7 +32,8 @@ class Arguments:
         run: folder or fsspec URL of the run.
         name: of the registered model; nothing: the task's name.
         license_policy: which licences the champions of that name may have, said once for a name: permissive ones, or
-            any. Nothing: the name's; for a new name permissive where this model's licences are.
+            any. Nothing: the name's; for a new name permissive where this model's licences are. A model that does not
+            fit a policy that is said is refused before anything is written.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
     """
 
@@ -77,9 +78,11 @@ def register(run: Run, name: str, tracking: Tracking, policy: LicencePolicy | No
     A run that is registered already keeps its version and is only judged again.
 
     Raises:
-        UserError: nothing was measured, the model of that name is of another task or for something else, or what
-            `models.register` raises.
+        UserError: its licences do not fit the policy, nothing was measured, the model of that name is of another task
+            or for something else, or what `models.register` raises.
     """
+    if policy is not None:
+        check_policy(policy, {f"the model of {run.folder}": load_card(run.package).licences})
     measured = measured_of(run.report, run.task)
     rows = [row for row in models.list_models(tracking) if row.name == name]
     for row in rows:

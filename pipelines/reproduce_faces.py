@@ -10,10 +10,12 @@ from aign.data.datasets.faces.rendered_faces import FaceOptions, plan
 from aign.data.store import Store
 from aign.framework.errors import UserError
 from aign.recipes.faces_tables import Group, rows
+from aign.registry.licences import LicencePolicy, check_policy
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.commit import commit
+from pipelines.origins import of_store
 from pipelines.preprocess import preprocess, tell
 from pipelines.register import register
 from pipelines.reproduce_checks import check_counts, check_out, choose
@@ -44,6 +46,7 @@ class Arguments:
         sweep: sex=female too at several weights of the critic, one seed each, as a plot.
         sweep_steps: training steps of those.
         workers: Ray Train workers; 0: this process, without Ray.
+        license_policy: permissive: refuse a store that not everybody may use for anything; any: take it.
         champion: register each bias' network, that of the seed which was best on the validation part, as
             superresolution-female and the like; `aign translate` uses those.
         mlflow: folder of the embedded MLflow store, the same each time; MLFLOW_TRACKING_URI wins.
@@ -60,6 +63,7 @@ class Arguments:
     sweep: bool = False
     sweep_steps: int = 500
     workers: int = 0
+    license_policy: LicencePolicy = "any"
     champion: bool = False
     mlflow: Path = Path("mlflow")
 
@@ -136,6 +140,7 @@ def main(argv: Sequence[str]) -> None:
     out = args.out.expanduser().absolute()
     out.mkdir(parents=True, exist_ok=True)
     store = store_of(args, out)
+    check_policy(args.license_policy, of_store(store))
     bench = Bench(store=store, out=out, side_px=args.side_px, steps=args.steps, sweep_steps=args.sweep_steps)
     chosen = _chosen(args, store)
     check_out(out, config_of(bench))

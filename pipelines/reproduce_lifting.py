@@ -14,10 +14,12 @@ from aign.evaluation.published import Keypoints, keypoints_of
 from aign.framework.errors import UserError
 from aign.recipes.lifting import LiftingRecipe, check_roles
 from aign.recipes.lifting_tables import Group, Row, rows
+from aign.registry.licences import LicencePolicy, check_policy
 from aign.registry.tracking import RunFacts, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.commit import commit
+from pipelines.origins import of_jobs, of_store
 from pipelines.preprocess import preprocess, tell
 from pipelines.reproduce_checks import check_counts, check_out, choose
 from pipelines.reproduce_report import OUTPUTS, Reproduced, print_tables, write_all
@@ -50,6 +52,7 @@ class Arguments:
         only: keys of rows, of whatever group; nothing: all rows of the groups. A wrong key lists them.
         workers: Ray Train workers; 0: this process, without Ray.
         steps: training steps of each row; nothing: the recipes' own.
+        license_policy: permissive: refuse a store that not everybody may use for anything; any: take it.
     """
 
     table: tyro.conf.Positional[Table]
@@ -61,6 +64,7 @@ class Arguments:
     only: tuple[str, ...] = ()
     workers: int = 0
     steps: int | None = None
+    license_policy: LicencePolicy = "any"
 
 
 def check(args: Arguments) -> None:
@@ -78,10 +82,12 @@ def open_store(args: Arguments, out: Path) -> Store:
     """The store that was given, or one made of motion in OUT/store.
 
     Raises:
-        UserError: there is nothing usable.
+        UserError: there is nothing usable, or it does not fit the licence policy.
     """
     if args.store is not None:
-        return Store.open(absolute(args.store))
+        store = Store.open(absolute(args.store))
+        check_policy(args.license_policy, of_store(store))
+        return store
     if args.motion is None:
         say(
             "no --store and no --motion: taking the embedded clips, which are few. The numbers show that everything "
@@ -90,6 +96,7 @@ def open_store(args: Arguments, out: Path) -> Store:
     origin = EMBEDDED if args.motion is None else str(args.motion)
     source = recognise(origin, options=SourceOptions(keypoints=SOURCES[args.table]))
     say(f"{origin}: {source.found}")
+    check_policy(args.license_policy, of_jobs(origin, source.jobs))
     url = str(out / "store")
     tell(preprocess(source.jobs, url), url)
     return Store.open(url)

@@ -12,10 +12,12 @@ from aign.data.store import Store
 from aign.framework.errors import UserError
 from aign.recipes.mocap import parts
 from aign.recipes.mocap_tables import OURS, Domains, Group, rows, supervised, target_shares
+from aign.registry.licences import LicencePolicy, check_policy
 from aign.registry.tracking import RunFacts, Tracking, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
 from pipelines.arguments import parse
 from pipelines.commit import commit
+from pipelines.origins import of_store
 from pipelines.preprocess import preprocess, tell
 from pipelines.register import register
 from pipelines.reproduce_checks import check_counts, check_out, choose
@@ -54,6 +56,7 @@ class Arguments:
         frames: pictures that are rendered of the source; the target has 2 for 5 of them.
         steps: training steps of each row; nothing: the recipes' own.
         workers: Ray Train workers; 0: this process, without Ray.
+        license_policy: permissive: refuse a store that not everybody may use for anything; any: take it.
         champion: register the self-supervised network of seed 0 as motion_capture, which makes it the champion where it
             is better than the one there; `aign capture` uses that.
         mlflow: folder of the embedded MLflow store, the same each time; MLFLOW_TRACKING_URI wins.
@@ -69,6 +72,7 @@ class Arguments:
     frames: int = 24_000
     steps: int | None = None
     workers: int = 0
+    license_policy: LicencePolicy = "any"
     champion: bool = False
     mlflow: Path = Path("mlflow")
 
@@ -116,6 +120,10 @@ def main(argv: Sequence[str]) -> None:
         )
     out = args.out.expanduser().absolute()
     out.mkdir(parents=True, exist_ok=True)
+    given = {"--source": args.source, "--target": args.target}
+    for name, url in given.items():
+        if url:
+            check_policy(args.license_policy, of_store(Store.open(absolute(url)), f"{name} store"))
     domains = domains_of(args, out)
     source, target = Store.open(domains.source_url), Store.open(domains.target_url)
     chosen = choose(rows(domains, args.side_px), args.groups, args.only)

@@ -19,6 +19,7 @@ from aign.framework.errors import StorageError
 from aign.inference.package import blank
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of
+from aign.registry.licences import LicencePolicy, check_policy
 from aign.registry.run_log import sync
 from aign.registry.tracking import (
     RunFacts,
@@ -51,16 +52,23 @@ def run_recipe(
 
 
 def run_at(
-    recipe: Recipe, store_url: str, place: Place, tracking: Tracking, workers: Workers, address: str | None = None
+    recipe: Recipe,
+    store_url: str,
+    place: Place,
+    tracking: Tracking,
+    workers: Workers,
+    address: str | None = None,
+    policy: LicencePolicy = "any",
 ) -> Run:
     """Train, test, package, track. A place that holds the run goes on where it was; a finished one is kept.
 
     Raises:
-        UserError: roles overlap, the place holds a run of another configuration, another process trains it, or what
-            `train` raises.
+        UserError: roles overlap, something it is made of does not fit the licence policy, the place holds a run of
+            another configuration, another process trains it, or what `train` raises.
     """
     store, folder = Store.open(store_url), place.folder
     sources = task_of(recipe).sources(recipe, store)
+    check_policy(policy, sources.origins)
     config = {**dataclasses.asdict(recipe), **sources.hashes}
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
@@ -140,6 +148,8 @@ class Arguments:
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
         workers: Ray Train workers; 1:4: as many of these as there is place for; 0: this process, without Ray.
         gpus_per_worker: 0: none; 1: one each; between: a part, shared with other workers.
+        license_policy: permissive: refuse, before anything begins, stores, bodies and models that not everybody may use
+            for anything; any: take them, and write their licences on the model's card.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
     """
 
@@ -150,6 +160,7 @@ class Arguments:
     mlflow: Path = Path("mlflow")
     workers: str = "2"
     gpus_per_worker: float = 0.0
+    license_policy: LicencePolicy = "any"
     address: str | None = None
 
 
@@ -181,7 +192,7 @@ def main(argv: Sequence[str]) -> None:
     workers = Workers.parse(args.workers, args.gpus_per_worker)
     tracking = open_tracking(args.mlflow)
     with place_of(args.runs, args.name or recipe.name) as place:
-        run = run_at(recipe, absolute(args.store), place, tracking, workers, args.address)
+        run = run_at(recipe, absolute(args.store), place, tracking, workers, args.address, args.license_policy)
     console = Console()
     console.print(run.task.draw([run.report], None).rich(console.width))
     speed = f"{run.steps_per_second:.0f} steps/s" if run.steps_per_second else "finished before"

@@ -19,6 +19,7 @@ from aign.framework.errors import UserError
 from aign.recipes.draws import Method, check
 from aign.recipes.search import Space, anchor, space_of
 from aign.recipes.tasks import Recipe, task_of
+from aign.registry.licences import LicencePolicy, check_policy
 from aign.registry.tracking import RunFacts, finish, log_files, open_tracking, start_run
 from infra.storage import absolute
 from pipelines.commit import commit
@@ -53,6 +54,8 @@ class Arguments:
         fix: a name that stays as it is, * for anything; again for each. E.g. --fix task.weights.pose
         draw_seed: of the draws; --seed is the recipe's, which all trials share.
         gpus: of each trial, e.g. 0.5; 0: it computes on its CPU.
+        license_policy: permissive: refuse, before anything begins, stores, bodies and models that not everybody may use
+            for anything; any: take them.
         out: folder that receives everything. Nothing: tune/RECIPE.
         mlflow: folder of the embedded MLflow store; MLFLOW_TRACKING_URI wins.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
@@ -67,6 +70,7 @@ class Arguments:
     fix: Texts = ()
     draw_seed: int = 0
     gpus: float = 0.0
+    license_policy: LicencePolicy = "any"
     out: Path | None = None
     mlflow: Path = Path("mlflow")
     address: str | None = None
@@ -101,6 +105,7 @@ def tune(args: Arguments, recipe: Recipe) -> tuple[SearchFolder, Search]:
     space, store = space_of(recipe, args.space, args.fix), Store.open(absolute(args.store))
     task = task_of(recipe)
     sources, goal = task.sources(recipe, store), task.goal(recipe, store)
+    check_policy(args.license_policy, sources.origins)
     out = (args.out or DEFAULT / recipe.name).expanduser().absolute()
     place = SearchFolder(out=out, recipe=recipe, steps=args.steps or recipe.fit.steps, goal=goal)
     config: dict[str, Any] = {

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from aign.body.found import REQUIRED
 from aign.framework.errors import UserError
 from aign.framework.safe_pickle import load_object_npz, load_pickle, to_array
 from aign.geometry.skeleton import SMPL24
 
 DEFAULT_BODY = Path(__file__).parent / "default" / "default_body.npz"
 SHAPES_USED = 10  # later releases carry 300 directions; every published shape estimate uses the first ten
-_REQUIRED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +124,9 @@ def _default_body() -> BodyAssets:
 
 
 def _from_arrays(content: Mapping[str, Any], path: Path) -> BodyAssets:
-    missing = [k for k in _REQUIRED if k not in content]
+    missing = [k for k in REQUIRED if k not in content]
     if missing:
-        raise UserError(f"{path}: no {', '.join(missing)} in it; an SMPL file has {', '.join(_REQUIRED)}")
+        raise UserError(f"{path}: no {', '.join(missing)} in it; an SMPL file has {', '.join(REQUIRED)}")
     template = _numbers(content, "v_template", path)
     vertices = len(template) if template.ndim else 0
     shape = _numbers(content, "shapedirs", path)

@@ -165,6 +165,11 @@ def save_package(folder: Path, model: nn.Module, card: ModelCard) -> None:
     (folder / CARD).write_text(json.dumps(content, indent=1) + "\n")
 
 
+def package_in(folder: Path) -> Path:
+    """The package of a run's folder; another folder is one itself."""
+    return folder / "package" if (folder / "package").is_dir() else folder
+
+
 def load_card(folder: Path) -> ModelCard:
     """The description of a packaged model.
 

@@ -91,12 +91,12 @@ def _sources(recipe: FaceRecipe, store: Store) -> Sources:
     """Pictures that are remembered and those that are seen are of the same sequences, but never the same ones."""
     parse_bias(recipe.bias)
     found = parts(store, recipe.data_sets)
-    licences = [*store.manifest.licences]
+    origins = {f"store {store.url}": store.manifest.licences}
     if recipe.start:
-        licences += load_card(Path(recipe.start)).licences
+        origins[f"starting model {recipe.start}"] = load_card(Path(recipe.start)).licences
     return Sources(
         sequences={role: tuple(selection.sequences or ()) for role, selection in vars(found).items()},
-        licences=tuple(dict.fromkeys(licences)),
+        origins=origins,
         hashes={"store": store.hash},
     )
 

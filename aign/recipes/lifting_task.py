@@ -44,7 +44,7 @@ def _sources(recipe: LiftingRecipe, store: Store) -> Sources:
     found = check_roles(store, recipe.roles)
     return Sources(
         sequences={role: tuple(sorted(names)) for role, names in found.items()},
-        licences=store.manifest.licences,
+        origins={f"store {store.url}": store.manifest.licences},
         hashes={"store": store.hash},
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aign.body.assets import DEFAULT_BODY
+from aign.body.assets import DEFAULT_BODY, load_body
 from aign.data.store import Selection, Store
 from aign.evaluation.baselines.body_fit import direct, staged
 from aign.evaluation.body_view import BodyMethod, BodyView, encoder_method, estimate, load_body_view, measure_view
@@ -66,18 +66,20 @@ def _sources(recipe: MocapRecipe, store: Store) -> Sources:
     check_batches(recipe)
     own = parts(store, recipe.shares)
     sequences = {role: tuple(selection.sequences or ()) for role, selection in vars(own).items()}
-    licences, hashes = [*store.manifest.licences], {"store": store.hash}
+    origins, hashes = {f"store {store.url}": store.manifest.licences}, {"store": store.hash}
     if recipe.replay:
         replay = Store.open(recipe.replay)
         if replay.hash == store.hash:
             raise UserError(f"the replay store {recipe.replay} is the store itself; allowed: another one, or none")
-        licences += replay.manifest.licences
+        origins[f"replay store {replay.url}"] = replay.manifest.licences
         hashes["replay_store"] = replay.hash
     if recipe.start:
         card = load_card(Path(recipe.start))
         _check_unseen(card, store, sequences["test"])
-        licences += card.licences
-    return Sources(sequences=sequences, licences=tuple(dict.fromkeys(licences)), hashes=hashes)
+        origins[f"starting model {recipe.start}"] = card.licences
+    body = load_body()
+    origins[f"body {body.name}"] = (body.licence,)
+    return Sources(sequences=sequences, origins=origins, hashes=hashes)
 
 
 def _check_unseen(card: ModelCard, store: Store, test: Sequence[str]) -> None:

@@ -25,13 +25,18 @@ class Sources:
 
     Attributes:
         sequences: of the store, by role; no clip plays two that it may not.
-        licences: of everything that the weights come from.
+        origins: licences of everything that the weights come from, by what it is: stores, the body, a starting model.
         hashes: of every store, by name.
     """
 
     sequences: Mapping[str, tuple[str, ...]]
-    licences: tuple[str, ...]
+    origins: Mapping[str, tuple[str, ...]]
     hashes: Mapping[str, str]
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Of all of them, each once: what the weights inherit."""
+        return tuple(dict.fromkeys(licence for licences in self.origins.values() for licence in licences))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
 """Which licences reach a model's weights, and which a registered model accepts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
+
+from aign.framework.errors import UserError
 
 LicencePolicy: TypeAlias = Literal["permissive", "any"]
 """permissive: every licence lets the weights be used for anything; any: whoever uses the weights looks for himself."""
@@ -42,3 +44,26 @@ def licence_refusal(policy: LicencePolicy, licences: Sequence[str]) -> str | Non
     wrong = [licence for licence in licences if not is_permissive(licence)] or ["data without a licence"]
     more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     return f"the licence policy is permissive, and it was trained on {wrong[0]!r}{more}"
+
+
+def check_policy(policy: LicencePolicy, origins: Mapping[str, Sequence[str]]) -> None:
+    """Refuse what a model would be made of, before it is made.
+
+    Args:
+        policy: that everything has to fit.
+        origins: licences by what they are of, as in `aign.recipes.task.Sources`.
+
+    Raises:
+        UserError: something does not; the line names each with the licences that are not permissive.
+    """
+    wrong = {
+        name: [licence for licence in licences if not is_permissive(licence)] or ["none is known"]
+        for name, licences in origins.items()
+        if policy == "permissive" and policy_of(licences) != "permissive"
+    }
+    if wrong:
+        told = "; ".join(f"{name} ({', '.join(licences)})" for name, licences in wrong.items())
+        raise UserError(
+            f"--license-policy permissive refuses {told}; allowed are data, bodies and models that anybody may use for "
+            "anything, or --license-policy any"
+        )

@@ -32,7 +32,7 @@ from aign.registry.history import Move, Ruling, read_history, read_rulings
 from aign.registry.licences import LicencePolicy, policy_of
 from aign.registry.packages import checked_package, download, try_example, upload
 from aign.registry.promotion import POLICY, move, promote
-from aign.registry.tracking import RUN_TAG, Tracking
+from aign.registry.tracking import RUN_TAG, Tracking, open_tracking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +196,19 @@ def pull(tracking: Tracking, uri: str, cache: Path) -> Path:
         return download(tracking, source, folder)
     checked_package(folder)
     return folder
+
+
+def fetch(uri: str, folder: Path) -> Path:
+    """`pull` by who knows only where MLflow's folder is; the entry point of models:/ in pyproject.toml.
+
+    Args:
+        uri: as `pull` takes it.
+        folder: of the embedded MLflow store, which keeps the package; MLFLOW_TRACKING_URI wins.
+
+    Raises:
+        UserError: what `pull` and `open_tracking` raise.
+    """
+    return pull(open_tracking(folder), uri, folder / "pulled")
 
 
 def show(tracking: Tracking, uri: str) -> Shown:

@@ -97,14 +97,14 @@ def open_tracking(folder: Path = Path("mlflow"), experiment: str = "aign") -> Tr
     return Tracking(uri=uri, experiment=experiment)
 
 
-def check_there(tracking: Tracking) -> None:
-    """Make sure that a server answers, in ten seconds at most; a file is always there.
+def check_there(tracking: Tracking, seconds: float = 10.0) -> None:
+    """Make sure that a server answers, in so many seconds at most; a file is always there.
 
     Raises:
         StorageError: it does not.
     """
     if tracking.uri.startswith(SERVERS):
-        _check_server(tracking.uri)
+        _check_server(tracking.uri, seconds)
 
 
 def wait_for(tracking: Tracking, seconds: float = PATIENCE_SECONDS) -> None:
@@ -265,10 +265,10 @@ def _other_config(name: str, new: Mapping[str, str], old: Mapping[str, str]) -> 
     return f"run {name!r} was started with another configuration ({shown}{more}); give the new training another name"
 
 
-def _check_server(uri: str) -> None:
+def _check_server(uri: str, seconds: float = 10.0) -> None:
     """One quick question: MLflow itself would try for minutes before it gives up."""
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds).close()
     except urllib.error.HTTPError:
         return  # it refuses, so it is there; credentials are MLflow's matter
     except (OSError, ValueError) as error:

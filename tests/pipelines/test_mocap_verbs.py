@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from aign.body.assets import load_body
 from aign.data import assets
 from aign.data.stages.decode import read_frames, write_mp4
 from aign.evaluation.body_view import encoder_method, estimate, load_body_view
@@ -51,7 +52,7 @@ def test_a_run_holds_what_it_promises(run, people_store):
     assert (card.task, card.body, card.recipe) == ("motion_capture", "default_body", "mocap-pretrain")
     assert card.network == EncoderConfig(side_px=32, channels=8, width=64)
     assert card.store_hash == people_store.hash
-    assert card.licences == people_store.manifest.licences
+    assert card.licences == (*people_store.manifest.licences, load_body().licence)
     roles = [set(card.sequences[name]) for name in ("train", "validation", "test")]
     assert all(roles)
     assert len(set.union(*roles)) == sum(map(len, roles)) == 60, "nobody's clip is in two parts"
@@ -164,7 +165,7 @@ def test_selfsup_goes_on_from_the_champion_and_inherits_its_licences(run, home, 
     assert "next: aign register" in said.out
     assert "--name motion_capture" in said.out
     done = Run.open(tmp_path / "runs" / "mocap-selfsup")
-    assert load_card(done.package).licences == (*people_store.manifest.licences, "of the start")
+    assert load_card(done.package).licences == (*people_store.manifest.licences, "of the start", load_body().licence)
     before, after = (load_package(p)[0].state_dict() for p in (run.package, done.package))
     assert before.keys() == after.keys(), "the teacher is not packaged"
     for name, value in before.items():
@@ -260,6 +261,7 @@ def test_adapt_writes_bodies_package_and_history(run, people_store, tmp_path, ca
     }  # fmt: skip
     card = load_card(folder / "package")
     assert (card.recipe, card.sequences) == ("mocap-pretrain-adapted", {"train": (sequence,)})
+    assert set(card.licences) == {*people_store.manifest.licences, load_body().licence, "zlib (pybullet_data)"}
     assert json.loads((folder / "history.json").read_text())["history"][0]["ratio"] == 1.0
     view = load_body_view(people_store, card.role("train"))
     again = estimate(encoder_method(load_package(folder / "package")[0], torch.device("cpu")), view)

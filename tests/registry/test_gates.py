@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from aign.framework.errors import UserError
 from aign.registry.gates import (
     Decision,
     Measured,
@@ -15,7 +16,7 @@ from aign.registry.gates import (
     scores_of,
 )
 from aign.registry.history import Move, former_champion, history_tag, read_history
-from aign.registry.licences import is_permissive, licence_refusal, policy_of
+from aign.registry.licences import check_policy, is_permissive, licence_refusal, policy_of
 from tests.registry.samples import measured, score
 
 UP = {"metric": "target_points", "higher_is_better": True, "subject": "bias sex=female, 64 px"}
@@ -151,6 +152,18 @@ def test_not_permissive(licence):
 def test_data_without_a_licence_is_not_permissive():
     assert policy_of([]) == "any"
     assert "without a licence" in str(licence_refusal("permissive", []))
+
+
+def test_a_policy_names_every_culprit_in_one_line():
+    origins = {"store s3://a": ("MIT", "AMASS licence (research only)"), "body b": ("CC0-1.0",), "model m": ()}
+    check_policy("any", origins)
+    check_policy("permissive", {"body b": ("CC0-1.0",)})
+    with pytest.raises(UserError) as told:
+        check_policy("permissive", origins)
+    said = str(told.value)
+    assert "refuses store s3://a (AMASS licence (research only)); model m (none is known); allowed" in said
+    assert "body b" not in said
+    assert "\n" not in said
 
 
 def _moves(text: str) -> list[Move]:
