@@ -23,7 +23,8 @@ from aign.evaluation.report import Provenance, Report
 from aign.evaluation.tables import error_table, render_html, render_markdown, render_rich
 from aign.geometry.camera import CalibratedCamera
 from aign.inference.agreement import Reference, agree, reference
-from aign.inference.figure import Moment, side_by_side, training_curves
+from aign.inference.curves import training_curves
+from aign.inference.figure import Moment, side_by_side
 from aign.inference.page import Entry
 from aign.inference.report import DemoReport, LiftedClip, Picture, TextTable, write_report
 from aign.inference.video import VideoView, lift_views, read_views, save_joints, write_view

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from aign.inference.figure import training_curves
+from aign.inference.curves import training_curves
 from aign.inference.package import ModelCard, save_package
 from aign.recipes.task import Sources
 from aign.recipes.tasks import Recipe, task_of

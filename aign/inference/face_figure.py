@@ -11,9 +11,8 @@ from jaxtyping import Bool, UInt8
 from aign.data.publish import published
 from aign.evaluation.faces_view import FaceView
 from aign.framework.errors import UserError
-from aign.inference.figure import METHOD_COLOURS
+from aign.inference.plot import FAINT, INK, METHOD_COLOURS, QUIET, new_figure
 
-_INK, _QUIET, _FAINT = "#1b1f24", "#6b7280", "#e5e7eb"
 _HEAD_IN, _FOOT_IN = 0.55, 0.35
 WANTED_DB, WANTED_POINTS = 40.0, 60.0
 """What is asked for of faithfulness and of the change of sex and age."""
@@ -56,7 +55,7 @@ def face_grid(
         raise UserError(f"got columns of {counts} pictures; allowed are one or more of each, as many of all")
     rows = next(iter(counts.values()))
     height = cell_in * rows + _HEAD_IN + _FOOT_IN
-    figure = _figure(cell_in * len(columns), height)
+    figure = new_figure(cell_in * len(columns), height, dpi=150)
     for i, (label, images) in enumerate(columns.items()):
         for row, image in enumerate(images):
             bottom = (height - _HEAD_IN - cell_in * (row + 1)) / height
@@ -65,9 +64,9 @@ def face_grid(
             axes.set_axis_off()
         middle = (i + 0.5) / len(columns)
         figure.text(
-            middle, 1 - 0.5 * _HEAD_IN / height, _broken(label), ha="center", va="center", fontsize=9, color=_INK
+            middle, 1 - 0.5 * _HEAD_IN / height, _broken(label), ha="center", va="center", fontsize=9, color=INK
         )
-    figure.text(0.01, 0.4 * _FOOT_IN / height, note, ha="left", va="center", fontsize=7, color=_QUIET)
+    figure.text(0.01, 0.4 * _FOOT_IN / height, note, ha="left", va="center", fontsize=7, color=QUIET)
     _save(figure, path)
 
 
@@ -111,7 +110,7 @@ def pareto_figure(path: Path, sweeps: Mapping[str, Sequence[SweepPoint]]) -> Non
     """
     if not any(sweeps.values()):
         raise UserError("got no point to draw; allowed: at least one")
-    figure = _figure(7.2, 4.8)
+    figure = new_figure(7.2, 4.8, dpi=150)
     axes = figure.add_axes((0.1, 0.12, 0.87, 0.8))
     for (name, points), colour in zip(sweeps.items(), METHOD_COLOURS * len(sweeps), strict=False):
         front = pareto_front(points)
@@ -122,27 +121,17 @@ def pareto_figure(path: Path, sweeps: Mapping[str, Sequence[SweepPoint]]) -> Non
             axes.plot(point.faithful_db, point.target_points, "o", color=colour, markerfacecolor=face, markersize=6)
             axes.annotate(
                 point.label, (point.faithful_db, point.target_points), (5, 4), textcoords="offset points", fontsize=7,
-                color=_QUIET,
+                color=QUIET,
             )  # fmt: skip
-    axes.axvline(WANTED_DB, color=_QUIET, linewidth=0.8, linestyle=":")
-    axes.axhline(WANTED_POINTS, color=_QUIET, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("faithfulness: PSNR of P(G(x)) against x, dB", color=_INK)
-    axes.set_ylabel("bias: target attribute, points more than bicubic", color=_INK)
-    axes.set_title("dotted: what is asked for; filled: beaten by no other", fontsize=9, color=_QUIET, loc="left")
-    axes.grid(color=_FAINT, linewidth=0.6)
+    axes.axvline(WANTED_DB, color=QUIET, linewidth=0.8, linestyle=":")
+    axes.axhline(WANTED_POINTS, color=QUIET, linewidth=0.8, linestyle=":")
+    axes.set_xlabel("faithfulness: PSNR of P(G(x)) against x, dB", color=INK)
+    axes.set_ylabel("bias: target attribute, points more than bicubic", color=INK)
+    axes.set_title("dotted: what is asked for; filled: beaten by no other", fontsize=9, color=QUIET, loc="left")
+    axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Any:
-    """A figure at 150 dpi that no window system or global state knows of."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Pictures for a README, a report or a tracking server: lifted poses beside their video, and training curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,11 @@ from aign.data.publish import published
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17, Skeleton
 from aign.inference.overlay import MIN_CONF, SIDE_RGB, draw_pose, side
+from aign.inference.plot import FAINT, INK, QUIET, new_figure
 
 _GRID_M = 0.5
 _CROP_PX = 720
-_INK, _QUIET, _FAINT = "#1b1f24", "#6b7280", "#e5e7eb"
 _REFERENCE = "#9aa1ab"
-METHOD_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's palette, in the order methods take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +66,18 @@ def side_by_side(
     reach = np.concatenate([body for view in views for bodies in view for body in bodies])
     if not np.isfinite(reach).all(axis=-1).any():
         raise UserError("got no pose with a finite pelvis and joint; allowed: at least one")
-    figure = _figure(12.0, 4.0 * len(moments) + 0.9)
+    figure = new_figure(12.0, 4.0 * len(moments) + 0.9)
     axes = figure.subplots(len(moments), 3, squeeze=False)
     for row, (moment, view) in enumerate(zip(moments, views, strict=True)):
         axes[row, 0].imshow(_person(moment, skeleton))
-        axes[row, 0].set_xlabel(moment.label, color=_QUIET, fontsize=13)
+        axes[row, 0].set_xlabel(moment.label, color=QUIET, fontsize=13)
         for axis, bodies in zip(axes[row, 1:], view, strict=True):
             _draw_view(axis, *bodies)
             _frame_view(axis, reach)
         _say_where_camera_is(axes[row, 2])
     titles = ("video and detected joints", "lifted, as the camera sees it", "the same, turned by 90\N{DEGREE SIGN}")
     for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=15, color=_INK, pad=10)
+        axis.set_title(title, fontsize=15, color=INK, pad=10)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -90,60 +88,6 @@ def side_by_side(
     )  # fmt: skip
     with published(path) as unfinished:
         figure.savefig(unfinished, format="png")
-
-
-def training_curves(path: Path, curves: Mapping[str, Sequence[Mapping[str, float | int]]]) -> None:
-    """Write a png of small multiples: one panel a metric, one line a method, over steps.
-
-    How hard each term pulls, and whither, is for whoever tunes weights; here it would double the panels.
-
-    Args:
-        path: of the new .png.
-        curves: by method, rows as a training logs them: "step" and whichever metrics that step has.
-
-    Raises:
-        UserError: no metric, a row without "step", or the file cannot be written.
-    """
-    if any("step" not in row for rows in curves.values() for row in rows):
-        raise UserError('got a row of metrics without "step"; allowed: rows that say when they were measured')
-    seen = dict.fromkeys(key for rows in curves.values() for row in rows for key in row if key != "step")
-    drawn = [name for name in seen if not name.startswith(("gradient/", "cosine/"))]
-    names = sorted(drawn, key=lambda name: "/" not in name)  # losses, then what the runs are judged by
-    if not names:
-        raise UserError(f"got no metric of {list(curves) or 'any method'} to draw; allowed: at least one")
-    columns = min(3, len(names))
-    rows_of_panels = -(-len(names) // columns)
-    figure = _figure(12.0, 2.9 * rows_of_panels + 0.6)
-    axes = figure.subplots(rows_of_panels, columns, squeeze=False).flatten()
-    for axis, name in zip(axes, names, strict=False):
-        for number, (method, rows) in enumerate(curves.items()):
-            points = np.array([(row["step"], row[name]) for row in rows if name in row], dtype=float).reshape(-1, 2)
-            colour = METHOD_COLOURS[number % len(METHOD_COLOURS)]
-            marker = "o" if len(points) < 8 else ""
-            axis.plot(points[:, 0], points[:, 1], color=colour, label=method, lw=1.8, marker=marker, ms=4)
-        _style_panel(axis, name)
-        axis.set_xlim(0, 1.01 * max(row["step"] for rows in curves.values() for row in rows))
-    for axis in axes[len(names) :]:
-        axis.set_visible(False)
-    # Every method is in every panel, with or without points, so the first panel's entries are all there are.
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="upper left", ncols=len(curves), frameon=False, fontsize=13,
-        labelcolor=_INK, bbox_to_anchor=(0.035, 1.0), handlelength=1.4,
-    )  # fmt: skip
-    height = figure.get_figheight()
-    figure.subplots_adjust(left=0.05, right=0.985, wspace=0.2, hspace=0.42, top=1 - 0.85 / height, bottom=0.42 / height)
-    with published(path) as unfinished:
-        figure.savefig(unfinished, format="png")
-
-
-def _figure(width: float, height: float) -> Any:
-    """A figure at 100 dpi that no window system or global state knows of."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def levelled(
@@ -223,14 +167,14 @@ def _frame_view(axis: Any, reach_m: Float[np.ndarray, "n 3"]) -> None:
     middle = (low + high) / 2
     axis.set(xlim=(-half, half), ylim=(middle + half, middle - half), aspect="equal", facecolor="white")
     for line in np.arange(-10, 11) * _GRID_M:
-        axis.axvline(line, color=_FAINT, lw=1, zorder=0)
-        axis.axhline(line, color=_FAINT, lw=1, zorder=0)
+        axis.axvline(line, color=FAINT, lw=1, zorder=0)
+        axis.axhline(line, color=FAINT, lw=1, zorder=0)
 
 
 def _say_where_camera_is(axis: Any) -> None:
     axis.annotate(
-        "camera", xy=(0.02, 0.04), xytext=(0.1, 0.04), xycoords="axes fraction", color=_QUIET, fontsize=13,
-        va="center", arrowprops={"arrowstyle": "->", "color": _QUIET, "lw": 1.2}, zorder=50,
+        "camera", xy=(0.02, 0.04), xytext=(0.1, 0.04), xycoords="axes fraction", color=QUIET, fontsize=13,
+        va="center", arrowprops={"arrowstyle": "->", "color": QUIET, "lw": 1.2}, zorder=50,
     )  # fmt: skip
 
 
@@ -240,19 +184,8 @@ def _legend(figure: Any, reference_name: str | None) -> None:
     lines = [(Line2D([], [], color=[c / 255 for c in rgb], lw=4), name) for name, rgb in SIDE_RGB.items()]
     if reference_name is not None:
         lines.append((Line2D([], [], color=_REFERENCE, lw=6, alpha=0.75), reference_name))
-    lines.append((Line2D([], [], color=_FAINT, lw=1.5), f"grid {_GRID_M} m"))
+    lines.append((Line2D([], [], color=FAINT, lw=1.5), f"grid {_GRID_M} m"))
     figure.legend(
         [line for line, _ in lines], [name for _, name in lines], loc="lower center", ncols=len(lines),
-        frameon=False, fontsize=13, labelcolor=_INK, handlelength=1.6, columnspacing=2.2,
+        frameon=False, fontsize=13, labelcolor=INK, handlelength=1.6, columnspacing=2.2,
     )  # fmt: skip
-
-
-def _style_panel(axis: Any, name: str) -> None:
-    axis.set_title(name, loc="left", fontsize=13, color=_INK)
-    axis.tick_params(labelsize=11, labelcolor=_QUIET, length=0)
-    axis.grid(axis="y", color=_FAINT)
-    axis.set_axisbelow(True)
-    axis.spines[:].set_visible(False)
-    axis.locator_params(nbins=4)
-    axis.annotate("step", (1, 0), xytext=(0, -24), xycoords="axes fraction", textcoords="offset points", ha="right",
-                  color=_QUIET, fontsize=11)  # fmt: skip

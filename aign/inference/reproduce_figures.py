@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 from aign.data.publish import published
 from aign.evaluation.summary import COLUMNS, Kind, Spread, Summary, SummaryRow
 from aign.framework.errors import UserError
-from aign.inference.figure import METHOD_COLOURS
+from aign.inference.plot import FAINT, INK, METHOD_COLOURS, QUIET, new_figure
 
 PANELS = {"pa_mpjpe_mm": "each pose turned, moved and scaled to fit", "mpjpe_mm": "roots put together"}
 """Errors that have a column of bars, and what is aligned in words."""
 
-_INK, _QUIET, _FAINT, _PLAIN = "#1b1f24", "#6b7280", "#e5e7eb", "#9aa1ab"
+_PLAIN = "#9aa1ab"
 _TRAINED, _MARK = METHOD_COLOURS[0], METHOD_COLOURS[1]
 _WIDTH_IN, _ROW_IN, _CURVE_IN = 12.0, 0.36, 3.6
 _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.7, 0.75, 1.05
@@ -69,7 +69,7 @@ def table_figure(path: Path, summary: Summary, marks: Mapping[str, float], curve
     places, heads = _places(summary)
     bars_in = _ROW_IN * (max([*places.values(), *heads.values()]) + 1)
     height = _TOP_IN + bars_in + _BOTTOM_IN + (_GAP_IN + _CURVE_IN if curves else 0)
-    figure = _figure(_WIDTH_IN, height)
+    figure = new_figure(_WIDTH_IN, height)
     left = _label_width(summary) / _WIDTH_IN
     wide = (0.985 - left - 0.03) / 2
     low = (height - _TOP_IN - bars_in) / height
@@ -85,15 +85,6 @@ def table_figure(path: Path, summary: Summary, marks: Mapping[str, float], curve
         _draw_curve(figure.add_axes(box), curve)
     with published(path) as unfinished:
         figure.savefig(unfinished, format="png")
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _places(summary: Summary) -> tuple[dict[Place, float], dict[str, float]]:
@@ -132,12 +123,12 @@ def _draw_bars(
         best = summary.is_best(row, list(COLUMNS).index(name))
         axis.annotate(
             _value(row.cells[name]), (end, places[row.group, row.key]), xytext=(7, 0), textcoords="offset points",
-            va="center", color=_INK, fontsize=11.5, fontweight="bold" if best else "normal", zorder=7,
+            va="center", color=INK, fontsize=11.5, fontweight="bold" if best else "normal", zorder=7,
         )  # fmt: skip
     axis.set(xlim=(0, 1.27 * reach), ylim=(max(places.values()) + 0.6, -0.4), yticks=[], facecolor="white")
-    axis.set_title(f"{COLUMNS[name]}, mm", loc="left", fontsize=14, color=_INK, pad=20)
+    axis.set_title(f"{COLUMNS[name]}, mm", loc="left", fontsize=14, color=INK, pad=20)
     axis.annotate(PANELS[name], (0, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points",
-                  color=_QUIET, fontsize=11)  # fmt: skip
+                  color=QUIET, fontsize=11)  # fmt: skip
     _quiet_axes(axis, "x")
 
 
@@ -151,9 +142,9 @@ def _draw_bar(axis: Any, row: SummaryRow, value: Spread, y: float) -> None:
     axis.barh(y, value.mean, height=0.62, zorder=3, **look[row.kind])
     if value.deviation is not None:
         ends = [value.mean - value.deviation, value.mean + value.deviation]
-        axis.plot(ends, [y, y], color=_INK, lw=1.6, solid_capstyle="butt", zorder=5)
+        axis.plot(ends, [y, y], color=INK, lw=1.6, solid_capstyle="butt", zorder=5)
         for x in ends:
-            axis.plot([x, x], [y - 0.14, y + 0.14], color=_INK, lw=1.6, zorder=5)
+            axis.plot([x, x], [y - 0.14, y + 0.14], color=INK, lw=1.6, zorder=5)
 
 
 def _end(row: SummaryRow, name: str) -> float:
@@ -171,11 +162,11 @@ def _name_rows(axis: Any, summary: Summary, places: Mapping[Place, float], heads
         weight = "bold" if summary.is_best(row, 0) else "normal"
         axis.annotate(
             row.label, (0, places[row.group, row.key]), xytext=(-8, 0), textcoords="offset points", ha="right",
-            va="center", color=_INK, fontsize=12, fontweight=weight, annotation_clip=False,
+            va="center", color=INK, fontsize=12, fontweight=weight, annotation_clip=False,
         )  # fmt: skip
     for group, y in heads.items():
         axis.annotate(
-            group, (0, y), xytext=(-8, 0), textcoords="offset points", ha="right", va="center", color=_QUIET,
+            group, (0, y), xytext=(-8, 0), textcoords="offset points", ha="right", va="center", color=QUIET,
             fontsize=11, fontstyle="italic", annotation_clip=False,
         )  # fmt: skip
 
@@ -186,7 +177,7 @@ def _legend(figure: Any, summary: Summary, marks: Mapping[str, float], y: float)
 
     entries: list[tuple[Any, str]] = []
     if any(cell.deviation is not None for row in summary.rows for cell in row.cells.values()):
-        entries.append((Line2D([], [], color=_INK, lw=1.6, marker="|", ms=7), "one standard deviation over seeds"))
+        entries.append((Line2D([], [], color=INK, lw=1.6, marker="|", ms=7), "one standard deviation over seeds"))
     if any(row.kind == "bound" for row in summary.rows):
         entries.append((Patch(facecolor="white", edgecolor=_PLAIN, hatch="////"), "bound that sees the truth"))
     if marks:
@@ -194,7 +185,7 @@ def _legend(figure: Any, summary: Summary, marks: Mapping[str, float], y: float)
     if entries:
         figure.legend(
             [mark for mark, _ in entries], [text for _, text in entries], loc="upper left", ncols=len(entries),
-            bbox_to_anchor=(0.01, y), frameon=False, fontsize=11, labelcolor=_QUIET, handlelength=1.6, columnspacing=2,
+            bbox_to_anchor=(0.01, y), frameon=False, fontsize=11, labelcolor=QUIET, handlelength=1.6, columnspacing=2,
         )  # fmt: skip
 
 
@@ -214,15 +205,15 @@ def _draw_curve(axis: Any, curve: Curve) -> None:
     if curve.level is not None:
         name, level = curve.level
         axis.axhline(level, color=_PLAIN, lw=1.5, ls=(0, (4, 3)), zorder=2)
-        ends[name] = (axis.get_xlim()[1], level, _QUIET)
+        ends[name] = (axis.get_xlim()[1], level, QUIET)
     axis.set_xticks(list(where.values()), list(ticks.values()))
     axis.set_xlim(-0.3, len(where) - 0.7)
     axis.set_ylim(bottom=0)
     if len(ends) > 1:
         _label_ends(axis, ends)
-    axis.set_title(curve.title, loc="left", fontsize=14, color=_INK, pad=10)
-    axis.set_xlabel(curve.x_label, fontsize=12, color=_QUIET)
-    axis.set_ylabel("PA-MPJPE, mm", fontsize=12, color=_QUIET)
+    axis.set_title(curve.title, loc="left", fontsize=14, color=INK, pad=10)
+    axis.set_xlabel(curve.x_label, fontsize=12, color=QUIET)
+    axis.set_ylabel("PA-MPJPE, mm", fontsize=12, color=QUIET)
     _quiet_axes(axis, "y")
 
 
@@ -242,13 +233,13 @@ def _label_ends(axis: Any, ends: Mapping[str, tuple[float, float, str]]) -> None
         arrow = {"arrowstyle": "-", "color": colour, "lw": 0.8, "alpha": 0.5, "shrinkA": 0, "shrinkB": 4}
         axis.annotate(
             name, (x, y), xytext=(right, before), textcoords="data", va="center", color=colour, fontsize=12,
-            fontweight="normal" if colour == _QUIET else "bold", annotation_clip=False,
+            fontweight="normal" if colour == QUIET else "bold", annotation_clip=False,
             arrowprops={**arrow, "relpos": (0, 0.5)},
         )  # fmt: skip
 
 
 def _quiet_axes(axis: Any, grid: str) -> None:
-    axis.tick_params(labelsize=11, labelcolor=_QUIET, length=0)
-    axis.grid(axis=grid, color=_FAINT)
+    axis.tick_params(labelsize=11, labelcolor=QUIET, length=0)
+    axis.grid(axis=grid, color=FAINT)
     axis.set_axisbelow(True)
     axis.spines[:].set_visible(False)

@@ -11,9 +11,8 @@ from aign.data.publish import published
 from aign.evaluation.importance import Importance
 from aign.evaluation.trial_table import short
 from aign.evaluation.trials import Metric, Search, Trial, undominated
-from aign.inference.figure import METHOD_COLOURS
+from aign.inference.plot import FAINT, INK, METHOD_COLOURS, QUIET, new_figure
 
-_INK, _QUIET, _FAINT = "#1b1f24", "#6b7280", "#e5e7eb"
 _BEST, _RECIPE, _STOPPED = METHOD_COLOURS[1], METHOD_COLOURS[0], "#c3c8cf"
 _DASHED = (0, (4, 2))
 _WIDTH_IN = 12.0
@@ -34,7 +33,7 @@ def search_figure(path: Path, search: Search, found: Importance | None) -> None:
     lines_in, bar_in = 4.6, 0.36
     bars = 0.0 if found is None else bar_in * len(found.shares) + 1.3
     height = lines_in + 1.5 + bars
-    figure = _figure(_WIDTH_IN, height)
+    figure = new_figure(_WIDTH_IN, height)
     axis = figure.add_axes((0.045, 1 - (lines_in + 0.75) / height, 0.9, lines_in / height))
     _draw_lines(figure, axis, search)
     if found is not None:
@@ -51,7 +50,7 @@ def pareto_figure(path: Path, search: Search) -> None:
         search: with a metric that is traded and varied.
     """
     ended = [trial for trial in search.trials if trial.state == "complete"]
-    figure = _figure(_WIDTH_IN, 4.6)
+    figure = new_figure(_WIDTH_IN, 4.6)
     axes = figure.subplots(1, len(search.varied), squeeze=False)[0]
     for axis, other in zip(axes, search.varied, strict=True):
         judged = (other, search.goal.metric)
@@ -73,13 +72,13 @@ def pareto_figure(path: Path, search: Search) -> None:
             if trial.number == 0:
                 axis.scatter([x], [y], s=70, marker="D", color=_RECIPE, edgecolor="white", zorder=4, label="the recipe")
             if (y, x) in {(q, p) for p, q in front.tolist()}:
-                axis.annotate(str(trial.number), (x, y), xytext=(6, 5), textcoords="offset points", color=_QUIET)
-        axis.set_xlabel(_named(other), color=_INK, fontsize=12)
-        axis.set_ylabel(_named(search.goal.metric), color=_INK, fontsize=12)
+                axis.annotate(str(trial.number), (x, y), xytext=(6, 5), textcoords="offset points", color=QUIET)
+        axis.set_xlabel(_named(other), color=INK, fontsize=12)
+        axis.set_ylabel(_named(search.goal.metric), color=INK, fontsize=12)
         axis.margins(0.12)
         _quiet(axis)
     figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="upper left", ncols=3, frameon=False, fontsize=11, labelcolor=_INK,
+        *axes[0].get_legend_handles_labels(), loc="upper left", ncols=3, frameon=False, fontsize=11, labelcolor=INK,
         bbox_to_anchor=(0.065, 1.0),
     )  # fmt: skip
     figure.subplots_adjust(left=0.075, right=0.985, bottom=0.14, top=0.9, wspace=0.24)
@@ -96,22 +95,22 @@ def conflict_figure(path: Path, search: Search) -> None:
     names, table = search.conflicts()
     side, label = 0.66 * len(names), 0.35 + 0.1 * max(len(name) for name in names)
     width, height = label + side + 1.5, label + side + 0.1
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     axis = figure.add_axes((label / width, 0.1 / height, side / width, side / height))
     shown = np.where(np.eye(len(names), dtype=bool), np.nan, table)
     image = axis.imshow(shown, cmap="RdBu", vmin=-1, vmax=1)
     for (i, j), value in np.ndenumerate(shown):
         if math.isfinite(value):
-            colour = "white" if abs(value) > 0.6 else _INK
+            colour = "white" if abs(value) > 0.6 else INK
             axis.text(j, i, f"{value:+.2f}", ha="center", va="center", fontsize=9.5, color=colour)
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="left", fontsize=11, color=_INK)
-    axis.set_yticks(range(len(names)), names, fontsize=11, color=_INK)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="left", fontsize=11, color=INK)
+    axis.set_yticks(range(len(names)), names, fontsize=11, color=INK)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     place = figure.add_axes(((label + side + 0.25) / width, 0.1 / height, 0.16 / width, side / height))
     bar = figure.colorbar(image, cax=place, ticks=[-1, 0, 1])
-    bar.ax.set_yticklabels(["against", "unrelated", "together"], fontsize=10, color=_QUIET)
+    bar.ax.set_yticklabels(["against", "unrelated", "together"], fontsize=10, color=QUIET)
     bar.outline.set_visible(False)
     _save(figure, path)
 
@@ -150,10 +149,10 @@ def _draw_columns(axis: Any, search: Search, losses: tuple[float, float]) -> Non
         worst = f"{worst} or worse"
     columns = [(name, f"{low:.2g}", f"{high:.2g}") for name, (low, high) in search.ranges.items()]
     for column, (name, bottom, top) in enumerate([*columns, (metric.name, worst, best)]):
-        axis.axvline(column, color=_FAINT, lw=1.2, zorder=0)
-        axis.text(column, -0.035, bottom, ha="center", va="top", fontsize=9.5, color=_QUIET)
-        axis.text(column, 1.035, top, ha="center", va="bottom", fontsize=9.5, color=_QUIET)
-        axis.text(column, -0.115, short(name), ha="center", va="top", fontsize=11, color=_INK)
+        axis.axvline(column, color=FAINT, lw=1.2, zorder=0)
+        axis.text(column, -0.035, bottom, ha="center", va="top", fontsize=9.5, color=QUIET)
+        axis.text(column, 1.035, top, ha="center", va="bottom", fontsize=9.5, color=QUIET)
+        axis.text(column, -0.115, short(name), ha="center", va="top", fontsize=11, color=INK)
     axis.set(xlim=(-0.4, len(columns) + 0.3), ylim=(-0.02, 1.02), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
 
@@ -169,7 +168,7 @@ def _draw_legend(figure: Any, ended: Sequence[Trial]) -> None:
     if any(trial.number == 0 for trial in ended[1:]):
         shown.insert(1, (Line2D([], [], color=_RECIPE, lw=2.2, ls=_DASHED), "the recipe as it is"))
     figure.legend(
-        *zip(*shown, strict=True), loc="upper left", ncols=len(shown), frameon=False, fontsize=11, labelcolor=_INK,
+        *zip(*shown, strict=True), loc="upper left", ncols=len(shown), frameon=False, fontsize=11, labelcolor=INK,
         bbox_to_anchor=(0.03, 1.0),
     )  # fmt: skip
 
@@ -210,23 +209,14 @@ def _draw_bars(axis: Any, found: Importance) -> None:
         said = f"{100 * share:.0f} %"
         if counts and abs(direction) >= CLEAR:
             said += ", smaller is better" if direction > 0 else ", larger is better"
-        axis.text(share, place, f"  {said}", va="center", fontsize=10.5, color=_INK)
+        axis.text(share, place, f"  {said}", va="center", fontsize=10.5, color=INK)
     axis.axvline(found.chance, color=_BEST, lw=1.2, ls=(0, (3, 2)))
     axis.text(found.chance, -0.75, " as much as a number that nobody used", va="center", fontsize=10, color=_BEST)
-    axis.set_yticks(range(len(names)), names, fontsize=11, color=_INK)
+    axis.set_yticks(range(len(names)), names, fontsize=11, color=INK)
     axis.set(ylim=(len(names) - 0.4, -1.1), xlim=(0, max(*found.shares.values(), found.chance) * 1.35), xticks=[])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_xlabel("share of what explains the ranking of the trials", fontsize=11, color=_QUIET)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=100, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    axis.set_xlabel("share of what explains the ranking of the trials", fontsize=11, color=QUIET)
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -235,7 +225,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _quiet(axis: Any) -> None:
-    axis.tick_params(labelsize=10.5, labelcolor=_QUIET, length=0)
-    axis.grid(color=_FAINT)
+    axis.tick_params(labelsize=10.5, labelcolor=QUIET, length=0)
+    axis.grid(color=FAINT)
     axis.set_axisbelow(True)
     axis.spines[:].set_visible(False)

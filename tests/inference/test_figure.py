@@ -4,7 +4,8 @@ import pytest
 
 from aign.framework.errors import UserError
 from aign.geometry.skeleton import H36M17
-from aign.inference.figure import Moment, _two_views, levelled, side_by_side, training_curves
+from aign.inference.curves import training_curves
+from aign.inference.figure import Moment, _two_views, levelled, side_by_side
 from aign.inference.overlay import SIDE_RGB
 
 STANDING_M = np.array(

@@ -1,6 +1,8 @@
 """The door for programs: models of every task, arrays in, typed results out, one line where it fails."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -170,3 +172,13 @@ def test_what_is_no_model_is_told(tmp_path):
         Predictor.load(tmp_path / "missing")
     with pytest.raises(UserError, match="got model ftp://server/a; allowed are a folder, and of URIs"):
         Predictor.load("ftp://server/a")
+
+
+def test_a_training_imports_no_detector_no_ray_and_no_mlflow():
+    """What runs on a machine with a GPU and little else."""
+    code = (
+        "import sys, aign.recipes.training, pipelines.reproduce_faces_here; "
+        "sys.exit([m for m in ('ai_edge_litert', 'ray', 'mlflow', 'tyro') if m in sys.modules] or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
