@@ -211,6 +211,7 @@ function tick(now) {
 
 find("bar").style.background = `linear-gradient(90deg, ${RAMP.map(([stop, rgb]) => `rgb(${rgb.map((x) => Math.round(255 * x))}) ${100 * stop}%`)})`;
 for (const part of document.querySelectorAll(".capture [data-scripted]")) part.hidden = false;
+if (matchMedia("(pointer: coarse)").matches) find("hint").textContent = "drag to turn, two fingers to zoom and move";
 if (!scene) setMode("skeleton");
 choose(0);
 player.play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
