@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from aign.data.datasets.job import Unusable
 from aign.data.sources import plan
@@ -266,6 +267,20 @@ def test_a_store_that_becomes_read_only_ends_the_run(ray_cluster, tmp_path):
     assert "\n" not in str(error.value)
     assert find_manifest(str(tmp_path / "s")) is None
     assert not leftovers(tmp_path)
+
+
+@pytest.fixture
+def full_object_store(ray_cluster):
+    """Ray's own: more than it holds is in use, so that nothing of it can be dropped, and the last went to disk."""
+    size = int(ray.cluster_resources()["object_store_memory"])
+    held = [ray.get(ray.put(np.zeros(size // 10, np.uint8))) for _ in range(11)]
+    yield
+    assert sum(one.nbytes for one in held) > size
+
+
+def test_a_full_object_store_is_no_matter_because_no_picture_passes_through_it(full_object_store, two, tmp_path):
+    done = preprocess.preprocess(two, str(tmp_path / "s"))
+    assert (done.made, done.quarantined) == (2, ())
 
 
 @pytest.fixture
