@@ -43,6 +43,8 @@ class Arguments:
         side_px: of the pictures that are made, 32, 64 or 128; super-resolution starts from a quarter.
         frames: pictures that are rendered.
         steps: training steps of each row; nothing: the recipes' own.
+        start: OUT of an earlier table of this size, whose networks go on here for fewer steps: for a store with few
+            pictures, such as portraits.
         sweep: sex=female too at several weights of the critic, one seed each, as a plot.
         sweep_steps: training steps of those.
         workers: Ray Train workers; 0: this process, without Ray.
@@ -60,6 +62,7 @@ class Arguments:
     side_px: int = 64
     frames: int = FRAMES
     steps: int | None = None
+    start: Path | None = None
     sweep: bool = False
     sweep_steps: int = 500
     workers: int = 0
@@ -141,7 +144,19 @@ def main(argv: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     store = store_of(args, out)
     check_policy(args.license_policy, of_store(store))
-    bench = Bench(store=store, out=out, side_px=args.side_px, steps=args.steps, sweep_steps=args.sweep_steps)
+    bench = Bench(
+        store=store,
+        out=out,
+        side_px=args.side_px,
+        steps=args.steps,
+        sweep_steps=args.sweep_steps,
+        start=args.start.expanduser().absolute() if args.start else None,
+    )
+    if args.champion and bench.few and args.seeds > 1:
+        raise UserError(
+            f"--champion chooses a seed by the validation part, but {store.url} is measured on it too, having few; "
+            f"got --seeds {args.seeds}, allowed here is --seeds 1"
+        )
     chosen = _chosen(args, store)
     check_out(out, config_of(bench))
     say(f"judge: {bench.judge.name}")  # trained once, before anything else takes time

@@ -96,7 +96,8 @@ def reproduce_here(bench: Bench, chosen: Chosen, seeds: int, device: torch.devic
 
 def config_of(bench: Bench) -> dict[str, str | int | None]:
     """What a folder belongs to."""
-    return {"table": "faces", "store": bench.store.hash, "side_px": bench.side_px, "steps": bench.steps}
+    begun = {} if bench.start is None else {"start": str(bench.start)}
+    return {"table": "faces", "store": bench.store.hash, "side_px": bench.side_px, "steps": bench.steps, **begun}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--side-px", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--start", type=Path, help="folder of an earlier table, whose networks go on here")
     parser.add_argument("--sweep-steps", type=int, default=500)
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=ALL)
     parser.add_argument("--only", nargs="+", default=())
@@ -117,7 +119,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_counts(0, seeds=args.seeds, frames=args.frames, steps=1 if args.steps is None else args.steps)
     out = args.out.expanduser().absolute()
     store = Store.open(args.store) if args.store else rendered_here(str(out / "store"), args.frames, args.side_px)
-    bench = Bench(store=store, out=out, side_px=args.side_px, steps=args.steps, sweep_steps=args.sweep_steps)
+    bench = Bench(
+        store=store,
+        out=out,
+        side_px=args.side_px,
+        steps=args.steps,
+        sweep_steps=args.sweep_steps,
+        start=args.start.expanduser().absolute() if args.start else None,
+    )
     chosen = chosen_rows(store, args.side_px, args.groups, args.only)
     if args.train_only:
         train_here(bench.runs(chosen.rows, args.seeds), bench, args.device)

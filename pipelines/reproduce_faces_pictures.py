@@ -1,6 +1,7 @@
 """The slides' rows of pictures: who was given, what each bias imagines, and the truth; and the sweep as a plot.
 
-Of the test part, never chosen by what they show: the first picture of each of the first people by key.
+Never chosen by what they show: the first picture of each of the first people of the test part by key; where there are
+few pictures, which come sorted by what they show, some of all evenly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,26 +34,30 @@ SEED = 0
 Columns = dict[str, UInt8[np.ndarray, "n h w 3"]]
 
 
-def shown_pictures(labels: FaceLabels, usable: frozenset[tuple[str, int]] | None = None) -> PictureSelection:
+def shown_pictures(
+    labels: FaceLabels, usable: frozenset[tuple[str, int]] | None = None, evenly: bool = False
+) -> PictureSelection:
     """The first picture of each of the first people by key; one of nobody who is known is a person of its own.
 
     Args:
-        labels: of the test part.
+        labels: of what is measured on.
         usable: keys of those that may be shown; None: all.
+        evenly: some of all people, in place of the first.
     """
-    which, people = np.zeros(len(labels.identity), bool), set[object]()
-    for i in sorted(range(len(which)), key=lambda i: (str(labels.sequence[i]), int(labels.number[i]))):
+    first: dict[object, int] = {}
+    for i in sorted(range(len(labels.identity)), key=lambda i: (str(labels.sequence[i]), int(labels.number[i]))):
         key = str(labels.sequence[i]), int(labels.number[i])
-        who: object = int(labels.identity[i]) if labels.identity[i] >= 0 else key
-        if who not in people and (usable is None or key in usable) and len(people) < SHOWN_PEOPLE:
-            which[i] = True
-            people.add(who)
+        if usable is None or key in usable:
+            first.setdefault(int(labels.identity[i]) if labels.identity[i] >= 0 else key, i)
+    people = list(first.values())
+    which = np.zeros(len(labels.identity), bool)
+    which[people[:: max(len(people) // SHOWN_PEOPLE, 1)][:SHOWN_PEOPLE] if evenly else people[:SHOWN_PEOPLE]] = True
     return chosen(labels, which)
 
 
 def resolved_columns(bench: Bench, trained: Sequence[FaceRow]) -> Columns:
     """Input, bicubic, every trained row of ours, and the truth; before a person's bias, pictures of that person."""
-    view = bench.low_of(shown_pictures(read_labels(bench.store, bench.test)), None)
+    view = bench.low_of(shown_pictures(read_labels(bench.store, bench.test), evenly=bench.few), None)
     assert view.truth is not None, "pictures of a store"
     columns: Columns = {f"input, {view.inputs.shape[1]} px": view.inputs, "bicubic": view.before}
     for row in _plain_first(trained):
@@ -93,7 +98,7 @@ def filled_columns(bench: Bench, trained: Sequence[FaceRow]) -> Columns:
     shown = tuple(part for part in PARTS if any(_hides(row, part) for row in trained))
     there = [read_boxes(bench.store, bench.test, part) for part in shown]
     found = [frozenset(key for key, ok in zip(b.keys, b.valid, strict=True) if ok) for b in there]
-    some = shown_pictures(read_labels(bench.store, bench.test), frozenset.intersection(*found))
+    some = shown_pictures(read_labels(bench.store, bench.test), frozenset.intersection(*found), evenly=bench.few)
     columns: Columns = {}
     truth = None
     for part in shown:

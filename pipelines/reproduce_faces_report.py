@@ -165,18 +165,24 @@ def notes(done: Faced) -> tuple[str, ...]:
     return (
         f"store {bench.store.hash[:12]}; {', '.join(bench.store.manifest.licences)}",
         f"{bench.side_px // 4} to {bench.side_px} px; {'one seed' if seeds == 1 else f'{seeds} seeds'}; measured on "
-        "the test part, nobody of which was seen in training, at 8 bits a channel",
+        f"{bench.measured_on}, nobody of which was seen in training, at 8 bits a channel",
+        *([f"every network went on from that of {bench.start}"] if bench.start else []),
         "the controls remember and see the same pictures as ours of the first bias; FID and KID are on features of the "
-        "judge, a small network trained on this store's labels, and say little outside of this domain",
+        "judge, which is named below, and say little outside of this domain",
         *(f"left out: {line}" for line in done.left_out),
     )
 
 
 def _picture_note(done: Faced) -> str:
     return (
-        f"The first pictures of the test part, a person a row, seed 0; not chosen. {_data(done)}. Marked: imagined "
-        "by a network."
+        f"{_whose(done)[0].upper()}{_whose(done)[1:]}, a person a row, seed 0; not chosen. {_data(done)}. Marked: "
+        "imagined by a network."
     )
+
+
+def _whose(done: Faced) -> str:
+    which = "every few pictures by key" if done.bench.few else "the first pictures by key"
+    return f"{which} of {done.bench.measured_on}"
 
 
 def _data(done: Faced) -> str:
@@ -192,7 +198,7 @@ def draw_all(out: Path, done: Faced) -> tuple[Picture, ...]:
             shown = columns(done.bench, rows)
             draw_pictures(out / PICTURES[group], shown, _picture_note(done))
             people = len(next(iter(shown.values())))
-            caption = f"{people} people of the test part, the first by key, seed 0. Not chosen."
+            caption = f"{people} people: {_whose(done)}, seed 0. Not chosen. {_data(done)}."
             made.append(Picture(path=PICTURES[group], caption=caption, alt=f"{group}: input, what was imagined, truth"))
     if any(m.row.weight is not None and "target_points" in m.mean.numbers for m in done.measured):
         draw_sweep(out / SWEEP, done.measured)

@@ -23,6 +23,7 @@ from aign.evaluation.report import Provenance
 from aign.framework.errors import UserError
 from aign.inference.package import blank
 from aign.recipes.faces import InpaintingRecipe, SuperResolutionRecipe, parts
+from aign.recipes.faces_runs import going_on
 from aign.recipes.faces_tables import FaceRow, hidden_part
 from aign.recipes.faces_view import (
     hole_view,
@@ -34,6 +35,7 @@ from aign.recipes.faces_view import (
 from aign.recipes.tasks import task_of
 from aign.recipes.training import train_recipe
 from aign.tasks.faces.inpainting import InpainterConfig
+from aign.tasks.faces.labels import read_labels
 from aign.tasks.faces.masks import Part
 from aign.tasks.faces.superresolution import SuperResolverConfig
 from aign.training import LocalHooks
@@ -42,6 +44,8 @@ from pipelines.run_files import write_results
 from pipelines.run_folder import alone, check_same
 
 KEPT_READINGS = 6
+FEW = 20
+"""Pictures for tests; with fewer a point is too coarse, and those for validation are measured on too."""
 
 
 def say(text: str) -> None:
@@ -79,6 +83,7 @@ class Bench:
         side_px: of the pictures that are made.
         steps: of each row in place of the recipes' own, or None.
         sweep_steps: of each row of the sweep.
+        start: folder of another table, whose runs ours go on from; None: new networks.
     """
 
     store: Store
@@ -86,11 +91,25 @@ class Bench:
     side_px: int = 64
     steps: int | None = None
     sweep_steps: int = 500
+    start: Path | None = None
 
     @cached_property
     def test(self) -> Selection:
-        """The pictures that every row is measured on."""
-        return parts(self.store).test
+        """The pictures that every row is measured on; where those for tests are few, those for validation too."""
+        found = parts(self.store)
+        if not self.few:
+            return found.test
+        return Selection(sequences=(*(found.validation.sequences or ()), *(found.test.sequences or ())))
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether there are few pictures for tests."""
+        return len(read_labels(self.store, parts(self.store).test).identity) < FEW
+
+    @property
+    def measured_on(self) -> str:
+        """`test` in words."""
+        return "the validation and test parts" if self.few else "the test part"
 
     @cached_property
     def judge(self) -> Judge:
@@ -125,7 +144,7 @@ class Bench:
         """A row with a seed.
 
         Raises:
-            UserError: the row is not trained.
+            UserError: the row is not trained, or there is nothing that it could go on from.
         """
         if row.recipe is None:
             raise UserError(f"row {row.key} has no recipe; allowed is a row that is trained")
@@ -133,6 +152,13 @@ class Bench:
         made: SuperResolutionRecipe | InpaintingRecipe = row.recipe
         fit_config = made.fit if steps is None else replace(made.fit, steps=steps)
         made = replace(made, seed=seed, name=f"{row.key}-seed{seed}", fit=fit_config)
+        if self.start is not None:
+            package = self.start / "runs" / made.name / "package"
+            if not package.is_dir():
+                raise UserError(
+                    f"{self.start} has no trained run {made.name}; train it there, or leave it out by --only"
+                )
+            made = going_on(made, str(package), steps)
         return FaceRun(row=row, recipe=made, folder=self.out / "runs" / made.name)
 
     def runs(self, chosen: Sequence[FaceRow], seeds: int) -> tuple[FaceRun, ...]:

@@ -53,12 +53,14 @@ def translate(args: Arguments) -> tuple[Path, tuple[str, ...]]:
             photo = read_photo(path)
             result = translator.translate(photo)
         except UserError as error:
-            failed.append(f"{path.name}: {error}")
-            print(f"aign translate: {failed[-1]}", file=sys.stderr)
+            failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            if len(args.images) > 1:  # of a single one the last line says it
+                print(f"aign translate: {failed[-1]}", file=sys.stderr)
             continue
         done.append(write_translation(args.out, name, path, photo, result, args.model, translator.what))
     if not done:
-        raise UserError(f"none of {len(args.images)} photographs could be translated: {failed[0]}")
+        more = f"none of {len(failed)} photographs could be translated; first " if len(failed) > 1 else ""
+        raise UserError(f"{more}{failed[0]}")
     return write_page(args.out, done, failed, translator, args.model), tuple(failed)
 
 

@@ -76,7 +76,8 @@ def write_page(out: Path, done: Sequence[Done], failed: Sequence[str], translato
     """
     card = translator.card
     said = (
-        f"{len(done)} photograph(s) through the model {model} (recipe {card.recipe}): {translator.what}.",
+        f"{len(done)} photograph{'s' if len(done) > 1 else ''} through the model {model} (recipe {card.recipe}): "
+        f"{translator.what}.",
         "Nothing here is evidence of what anybody looks like: the model chooses among the faces that fit its input, "
         "and a declared bias says which. Every picture carries a mark in its corner and text in its file that say so.",
         *([f"Not done: {'; '.join(failed)}."] if failed else []),

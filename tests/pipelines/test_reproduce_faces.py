@@ -15,7 +15,8 @@ from aign.evaluation.faces_judge_fit import JudgeConfig
 from aign.evaluation.faces_report import FaceReport
 from aign.framework.errors import UserError
 from aign.inference.face_mark import texts_of
-from aign.recipes import faces_tables, training
+from aign.inference.package import load_package
+from aign.recipes import faces_tables, faces_view, training
 from aign.recipes.faces import parts
 from aign.recipes.faces_tables import goals, most_pictured, rows
 from aign.tasks.faces.labels import read_labels
@@ -151,6 +152,8 @@ def test_who_is_shown_is_not_chosen(store):
     keys = shown_pictures(labels).keys
     who = [labels.identity[i] for i in range(len(labels.identity)) if (labels.sequence[i], labels.number[i]) in keys]
     assert sorted(who) == sorted(set(labels.identity.tolist()))[:8]
+    some = shown_pictures(labels, evenly=True).keys
+    assert len(some) == len(keys) == 8 != len(labels.identity)
     usable = frozenset(key for key in zip(labels.sequence.tolist(), labels.number.tolist(), strict=True) if key[1] % 2)
     assert shown_pictures(labels, usable).keys <= usable
 
@@ -261,6 +264,27 @@ def test_rendered_where_no_store_is_given(tmp_path, monkeypatch, store):
     assert url == str(tmp_path / "store")
     assert {(job.options.frames, job.options.side_px) for job in jobs} == {(6400, 32)}
     assert most_pictured(store) == STAR
+
+
+def test_few_pictures_go_on_from_another_table_and_all_unseen_ones_are_measured(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(faces_view, "OWN_JUDGE", 1)
+    toys = toy_store(str(tmp_path / "store"), count=100)
+    out = tmp_path / "out"
+    bench = Bench(store=toys, out=out, side_px=32, steps=1, start=whole)
+    chosen = chosen_rows(toys, 32, (), ("bicubic", "female"))
+    reproduce_here(bench, chosen, 1, torch.device("cpu"))
+    config = json.loads((out / "runs/female-seed0/config.json").read_text())
+    assert config["start"] == str(whole / "runs/female-seed0/package")
+    assert (config["fit"]["steps"], config["batch"], config["memory_share"]) == (1, 8, 0.9)
+    old, new = (load_package(folder / "runs/female-seed0/package")[0].state_dict() for folder in (whole, out))
+    assert max(float((new[name] - old[name]).abs().max()) for name in old) < 1e-3, "one step away"
+    unseen = sum(len(read_labels(toys, part).identity) for part in (parts(toys).validation, parts(toys).test))
+    assert measured_in(out, "female-seed0", "sex-female").num_pictures == unseen
+    assert "measured on the validation and test parts" in (out / "faces.md").read_text()
+    with pytest.raises(UserError, match="no trained run male-seed0; train it there"):
+        bench.run(next(row for row in rows(32, None) if row.key == "male"), 0)
+    assert command(toys, out, "--start", str(whole), "--only", "female", "--champion", "--seeds", "2") == 2
+    assert "--champion chooses a seed by the validation part" in capsys.readouterr().err
 
 
 def test_each_control_leaves_one_thing_out():

@@ -64,9 +64,13 @@ def test_the_command_ends_with_an_error_where_something_failed(tmp_path, package
     assert "1 of 2 photographs" in capsys.readouterr().err
 
 
-def test_nothing_to_do_is_refused(tmp_path, package):
+def test_nothing_to_do_is_refused(tmp_path, package, capsys):
     with pytest.raises(UserError, match="at least one"):
         translate(Arguments(images=(), model=str(package), out=tmp_path / "out"))
     black = save(tmp_path / "black.png", np.zeros((50, 50, 3), np.uint8))
-    with pytest.raises(UserError, match="none of 1"):
+    with pytest.raises(UserError, match=r"^\S*black.png: no face found"):
         translate(Arguments(images=(black,), model=str(package), out=tmp_path / "out"))
+    assert not capsys.readouterr().err, "it is said once"
+    gone = tmp_path / "gone.jpg"
+    with pytest.raises(UserError, match=rf"^none of 2 photographs could be translated; first {gone} cannot be read"):
+        translate(Arguments(images=(gone, black), model=str(package), out=tmp_path / "out"))
