@@ -77,6 +77,12 @@ def test_turning_and_lying_down_change_no_clinical_angle():
             assert got[f"l_{part}_deg"] == pytest.approx(rest[f"l_{part}_deg"], abs=1e-3)
 
 
+def test_the_shoulder_is_measured_against_the_trunk_beside_it():
+    rest = bent("pelvis", "y", 0)["l_shoulder_elevation_deg"]
+    for joint in ("spine1", "spine3"):
+        assert bent(joint, "z", 40.0)["l_shoulder_elevation_deg"] == pytest.approx(rest, abs=1e-3)
+
+
 @pytest.mark.parametrize("degrees", [89.9999, 90.0, 90.0001, 150.0])
 def test_elbow_at_and_past_a_right_angle(degrees):
     got = bent("l_elbow", "y", -degrees)

@@ -125,7 +125,7 @@ def test_trimesh_reads_the_mesh_standing_on_the_floor(tmp_path):
 
 
 def test_rate_duration_and_quaternions_that_do_not_flip(tmp_path):
-    clip = captured("roll", step=2)
+    clip = captured("roll", step=3)
     reader = written(tmp_path, clip)
     frames = len(clip.known)
     np.testing.assert_allclose(reader.times, np.arange(frames) / clip.motion.fps, atol=1e-6)
