@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 PARTS := aign pipelines infra tests benchmarks tools examples
 
-.PHONY: demo test check bench constraints clean
+.PHONY: demo test check docs bench constraints clean
 
 demo: $(VENV)/.installed
 	$(BIN)/aign demo
@@ -19,6 +19,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check $(PARTS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 bench: $(VENV)/.dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,5 +1,6 @@
 """The documents say what is true: links resolve, commands parse, the schema's tables are the schema."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -197,3 +198,31 @@ def test_readme_leaves_the_demo_its_place():
     assert text.count("<!-- demo:begin -->") == text.count("<!-- demo:end -->") == 1
     assert text.index("<!-- demo:begin -->") < text.index("<!-- demo:end -->")
     assert "docs/images/demo.png" in text
+
+
+def literals() -> str:
+    """Every text in the code, the pieces between values of an f-string apart from one another."""
+    found = []
+    for folder in ("aign", "pipelines", "infra"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            nodes = ast.walk(ast.parse(path.read_text()))
+            found += [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return "\n".join(found)
+
+
+def quoted() -> list[str]:
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(rows) > 40
+    return rows
+
+
+@pytest.fixture(scope="module")
+def texts() -> str:
+    return literals()
+
+
+@pytest.mark.parametrize("message", quoted())
+def test_a_message_of_the_troubleshooting_page_is_one_of_the_code(message, texts):
+    pieces = [piece for piece in message.split("...") if len(piece.strip()) > 2]
+    assert pieces
+    assert [piece for piece in pieces if piece not in texts] == []

@@ -74,6 +74,14 @@ def test_a_lifter_on_pictures(lifter, frames):
     )
 
 
+def test_convention_pixels_count_from_the_middle_of_the_first_and_depth_from_the_camera(lifter, body, frames):
+    """Convention: an assumed camera looks through the middle of the picture, (w - 1) / 2; +z is away from it."""
+    for folder in (lifter[1], body):
+        found = Predictor.load(folder).predict(frames)
+        np.testing.assert_allclose(found.intrinsics_px[:, 2:], np.tile(((WIDTH - 1) / 2, (HEIGHT - 1) / 2), (N, 1)))
+        assert (found.joints_cam_m[found.known][..., 2] > 0).all()
+
+
 def test_a_lifter_on_keypoints_with_a_camera(lifter):
     rng = np.random.default_rng(2)
     given = Keypoints(
