@@ -70,7 +70,7 @@ class Opened:
 
     def __init__(self, browser, url, script="", **context):
         self.complaints, self.requests = [], []
-        settings = {"reduced_motion": "reduce", "viewport": {"width": 1280, "height": 900}}
+        settings = {"reduced_motion": "reduce", "viewport": {"width": 1000, "height": 700}}
         self.page = browser.new_context(**{**settings, **context}).new_page()
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         # A software driver warns that it is slow when a test reads the canvas.
