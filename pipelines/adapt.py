@@ -133,7 +133,7 @@ def write_clip(place: Place, clip: CapturedClip, done: Adapted) -> None:
     numbers = np.arange(key.frame_start, key.frame_start + key.num_frames)
     lens = clip.columns["frame_intrinsics_px"][0].numpy()
     place_of = VideoPlace(frame=numbers, fps=key.fps, intrinsics_px=lens)
-    save_bodies(folder / "bodies.npz", bodies, body, place_of)
+    save_bodies(folder / "bodies.npz", bodies, body, place_of, place.licences)
     card = dataclasses.replace(
         place.card,
         recipe=f"{place.card.recipe}-adapted",

@@ -44,7 +44,7 @@ def write_files(video: CapturedVideo, body: BodyAssets) -> None:
         place = VideoPlace(
             frame=np.arange(frames), fps=video.footage.fps, intrinsics_px=video.footage.intrinsics_px
         )  # fmt: skip
-        save_bodies(folder / "bodies.npz", person.seen.bodies, body, place)
+        save_bodies(folder / "bodies.npz", person.seen.bodies, body, place, video.licences)
         publish(folder / "quality.csv", quality_csv(person, motion))
         write_exports(folder, motion, video.licences)
 

@@ -47,12 +47,12 @@ class VideoPlace:
     intrinsics_px: Float32[np.ndarray, "4"]
 
 
-def save_bodies(path: Path, bodies: FrameBodies, body: BodyAssets, place: VideoPlace) -> None:
+def save_bodies(path: Path, bodies: FrameBodies, body: BodyAssets, place: VideoPlace, licences: Sequence[str]) -> None:
     """A plain npz of t frames; NaN where too little of a person was seen.
 
     rotmats [t, 24, 3, 3] local rotations of SMPL's joints, the first the orientation in the camera; betas [t, 10];
     pelvis_cam_m [t, 3] and joints_cam_m [t, 24, 3] metres in the camera (+x right, +y down, +z forward); joint_names,
-    parents; frame [t] number in the video; fps; intrinsics_px fx, fy, cx, cy of the pictures; body, its model's name.
+    parents; frame [t] number in the video; fps; intrinsics_px fx, fy, cx, cy of the pictures; body, its model's name; licences, of all that they were made with.
     """
     with published(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(
@@ -62,6 +62,7 @@ def save_bodies(path: Path, bodies: FrameBodies, body: BodyAssets, place: VideoP
             parents=np.array(SMPL24.parents),
             **vars(place),
             body=np.array(body.name),
+            licences=np.array(licences, dtype=np.str_),
         )
 
 

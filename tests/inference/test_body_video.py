@@ -78,7 +78,7 @@ def test_who_is_nearer_hides_who_is_behind(view):
 def test_saved_bodies_are_plain_arrays(view, tmp_path):
     bodies = true_bodies(view, slice(0, 3))
     place = VideoPlace(frame=np.arange(5, 8), fps=25.0, intrinsics_px=np.float32((100, 100, 32, 32)))
-    save_bodies(tmp_path / "bodies.npz", bodies, BODY, place)
+    save_bodies(tmp_path / "bodies.npz", bodies, BODY, place, ("CC0", "MIT"))
     with np.load(tmp_path / "bodies.npz", allow_pickle=False) as content:
         for name, value in vars(bodies).items():
             np.testing.assert_array_equal(content[name], value)
@@ -86,6 +86,7 @@ def test_saved_bodies_are_plain_arrays(view, tmp_path):
         assert (float(content["fps"]), str(content["body"])) == (25.0, "default_body")
         assert tuple(content["joint_names"]) == SMPL24.joints
         assert tuple(content["parents"]) == SMPL24.parents
+        assert content["licences"].tolist() == ["CC0", "MIT"]
     assert not leftovers(tmp_path)
 
 
