@@ -52,7 +52,8 @@ def save_bodies(path: Path, bodies: FrameBodies, body: BodyAssets, place: VideoP
 
     rotmats [t, 24, 3, 3] local rotations of SMPL's joints, the first the orientation in the camera; betas [t, 10];
     pelvis_cam_m [t, 3] and joints_cam_m [t, 24, 3] metres in the camera (+x right, +y down, +z forward); joint_names,
-    parents; frame [t] number in the video; fps; intrinsics_px fx, fy, cx, cy of the pictures; body, its model's name; licences, of all that they were made with.
+    parents; frame [t] number in the video; fps; intrinsics_px fx, fy, cx, cy of the pictures; body, its
+    model's name; licences, of all that they were made with.
     """
     with published(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(
