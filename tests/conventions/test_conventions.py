@@ -1,6 +1,7 @@
 """Conventions that no test of their own module pins, by hand-made numbers; and a check that none is left unpinned."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 DOUBLE = torch.float64
 
 
+@cache
 def pinned() -> dict[str, list[str]]:
     """Module -> the test_convention_* functions in test files that import it."""
     found: dict[str, list[str]] = {}
