@@ -278,6 +278,7 @@ def preprocess(site: Site, store: Path, disturbed: bool) -> float:
 
 def preprocessed(site: Site, fault: Fault) -> Row:
     """A worker dies while it makes parts of a store."""
+    preprocess(site, site.root / "first", disturbed=False)  # the cluster's first workers start
     whole, broken = (preprocess(site, site.root / name, name == "broken") for name in ("plain", "broken"))
     same = Store.open(str(site.root / "plain")).hash == Store.open(str(site.root / "broken")).hash
     return Row(
