@@ -37,7 +37,9 @@ from pipelines.run_place import Place
 from pipelines.workers import Workers
 
 STEPS, REPEATS = 200, 3
-WORKERS = (0, 1, 2)
+HALF = -1
+"""No workers, and half the batch: what each of two workers computes."""
+WORKERS = (0, HALF, 1, 2)
 TARGET = 0.03
 EXTRAPOLATED = (2, 8, 64)
 GIGABITS = (1, 10, 100)
@@ -133,6 +135,12 @@ def measured_recipe() -> LiftingRecipe:
     return dataclasses.replace(chosen, fit=dataclasses.replace(chosen.fit, steps=STEPS, validate_every=STEPS))
 
 
+def halved(whole: LiftingRecipe) -> LiftingRecipe:
+    """The same on half the batch."""
+    batches = {"labelled_batch": whole.labelled_batch // 2, "unlabelled_batch": whole.unlabelled_batch // 2}
+    return dataclasses.replace(whole, **batches)  # type: ignore[arg-type]
+
+
 def measure(root: Path) -> tuple[dict[int, list[Cost]], str]:
     """Costs by number of workers, and the store they were measured on."""
     # With Ray's own niceness, 15, workers wait for whatever else the machine does.
@@ -145,11 +153,12 @@ def measure(root: Path) -> tuple[dict[int, list[Cost]], str]:
             for count in WORKERS if repeat % 2 else WORKERS[::-1]:
                 folder = root / f"{repeat}-{count}"
                 folder.mkdir()
+                chosen = halved(measured_recipe()) if count == HALF else measured_recipe()
                 job = Job(
-                    recipe=measured_recipe(), store_url=url, place=Place(folder=folder), workers=Workers.fixed(count)
+                    recipe=chosen, store_url=url, place=Place(folder=folder), workers=Workers.fixed(max(count, 0))
                 )
                 torch.set_num_threads(1)
-                if count:
+                if count > 0:
                     train(job)
                 else:
                     ray_train.run(job, LocalClock(folder))
@@ -170,7 +179,12 @@ def table(found: Mapping[int, Sequence[Cost]], sizes: Mapping[str, int]) -> list
     clock = {n: low(cost.clock_ms) for n, cost in costs.items()}
     processor = {n: low(cost.processor_ms) for n, cost in costs.items()}
     ray = {n: statistics.mean(cost.ray_ms) for n, cost in costs.items()}
-    names = {0: "this process, without Ray", 1: "Ray Train, 1 worker", 2: "Ray Train, 2 workers (half the batch each)"}
+    names = {
+        0: "this process, without Ray",
+        HALF: "the same with half the batch",
+        1: "Ray Train, 1 worker",
+        2: "Ray Train, 2 workers (half the batch each)",
+    }
     total = sum(sizes.values())
     alone = processor[0]
     rows = []
@@ -201,7 +215,10 @@ def table(found: Mapping[int, Sequence[Cost]], sizes: Mapping[str, int]) -> list
         "nobody else is in it. Against the process without Ray, which others on the machine disturb too, one worker",
         f"takes {processor[1] / processor[0] - 1:+.1%} processor time per step and {clock[1] / clock[0] - 1:+.1%} by",
         f"the clock. Two workers make {clock[0] / clock[2]:.2f}x the steps of one process by the clock, each with",
-        f"{processor[2] / processor[0]:.0%} of its processor time; of two, Ray's threads hold gloo's, which average.",
+        f"{processor[2] / processor[0]:.0%} of its processor time; Ray's threads hold gloo's there, which average.",
+        f"Half the batch alone takes {processor[HALF] / processor[0]:.0%}: much of a small net's step is there",
+        f"whatever its batch, so {processor[0] / processor[HALF]:.2f}x is the most that two could reach. They go",
+        "in step: where others take one of the two cores for a while, both wait.",
         "",
         "## Bytes per step",
         "",

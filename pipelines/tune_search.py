@@ -9,11 +9,13 @@ import dataclasses
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
@@ -21,7 +23,7 @@ from ray.tune.search import Searcher
 from aign.recipes.draws import Known, Method, draw
 from aign.recipes.search import Space, values_of
 from aign.registry.client import client_of, told
-from aign.registry.tracking import finish, start_run
+from aign.registry.tracking import Status, finish, start_run
 from infra.cluster import cluster
 from pipelines.tune_trial import REDUCTION, Searched, run_trial
 
@@ -37,7 +39,10 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # which prints boxes whatever verbosity is asked for
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # else workers start one after the other; `Draws` hands out few
 }
+_ENDS: Mapping[str, Status] = MappingProxyType({"failed": "FAILED", "open": "FAILED"})
+"""In MLflow, of trials that neither made all their steps nor were stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,13 @@ class Plan:
     say: Callable[[str], None]
 
 
+def places(gpus: float) -> int:
+    """How many trials the connected cluster has room for now; it may grow."""
+    there = ray.cluster_resources()
+    room = there.get("CPU", 1.0)
+    return max(1, int(min(room, there.get("GPU", 0.0) / gpus) if gpus else room))
+
+
 class Draws(Searcher):  # type: ignore[misc]
     """Hands out the trials that have not ended, by their numbers; trial 0 is the recipe as it is."""
 
@@ -78,15 +90,18 @@ class Draws(Searcher):  # type: ignore[misc]
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial, as it was drawn before or drawn now."""
+        """The next trial, as it was drawn before or drawn now; not yet, where one is already waiting for a place."""
         if not self._waiting:
             return Searcher.FINISHED
+        if len(self._running) > places(self._plan.searched.gpus):
+            return None
         number = self._waiting.pop(0)
         place = self._plan.searched.place
         values = place.values(number)
         if values is None:
             values = self._drawn(number)
             place.open(number, values)
+        self._running[trial_id] = (number, "")
         run_id = self._run(number, values)
         self._running[trial_id] = (number, run_id)
         return {"number": number, "values": values, "run_id": run_id}
@@ -114,7 +129,7 @@ class Draws(Searcher):  # type: ignore[misc]
         if not place.ended(number) and not error:
             place.end(number, "complete" if place.trial(number).step >= place.steps else "stopped")
         trial = place.trial(number)
-        finish(plan.searched.tracking, run_id, "FAILED" if trial.state in ("failed", "open") else "FINISHED")
+        finish(plan.searched.tracking, run_id, _ENDS.get(trial.state, "FINISHED"))
         metric = place.goal.metric.name
         value = trial.metrics.get(metric, math.nan)
         state = {"open": "its worker died", "failed": f"failed: {trial.why}"}.get(trial.state, trial.state)
@@ -124,9 +139,12 @@ class Draws(Searcher):  # type: ignore[misc]
         del self._running[trial_id]  # at last: if MLflow does not answer, Tune asks again
 
     def close_all(self) -> None:
-        """Those that run are cut off."""
-        for _, run_id in self._running.values():
-            finish(self._plan.searched.tracking, run_id, "KILLED")
+        """Those that run are cut off, also one whose run was just being made; not one that had just ended."""
+        searched = self._plan.searched
+        for number, known in self._running.values():
+            trial = searched.place.trial(number)
+            run_id = known or self._run(number, dict(trial.values))
+            finish(searched.tracking, run_id, "KILLED" if trial.state == "open" else _ENDS.get(trial.state, "FINISHED"))
 
     def save(self, checkpoint_path: str) -> None:
         """What is known is in the trials' folders; Tune wants a file."""

@@ -13,6 +13,7 @@ from aign.framework.errors import UserError
 from aign.recipes import faces_task, recipe
 from aign.recipes.search import Range, with_values
 from aign.recipes.tasks import task_of
+from aign.registry.client import client_of
 from aign.registry.tracking import RunFacts, open_tracking, start_run
 from aign.training.hooks import logged_lines
 from pipelines import cli, tune_search
@@ -81,17 +82,46 @@ def test_the_cuts_of_asha_are_validations(tmp_path):
         assert between <= max(1, steps / 9 + 1)
 
 
-def test_two_searches_with_one_seed_draw_the_same_trials_and_a_drawn_one_stays(tmp_path):
+def test_two_searches_with_one_seed_draw_the_same_trials_and_a_drawn_one_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune_search, "places", lambda _: 3)
     drawn = {}
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
         made = plan(tmp_path / name, seed=seed, tracking=open_tracking(tmp_path / f"mlflow-{name}"))
         handed = Draws(made)
         drawn[name] = [handed.suggest(str(number))["values"] for number in range(4)]
+        assert handed.suggest("4") is None, "three train and one waits: Optuna knows the more, the later it draws"
     assert drawn["one"] == drawn["two"]
     assert drawn["one"][0] == drawn["other"][0] == {LR: 1e-3, "task.weights.pose": 0.1}, "the recipe itself"
     assert drawn["one"][1] != drawn["other"][1]
     again = Draws(plan(tmp_path / "one", seed=9, tracking=open_tracking(tmp_path / "mlflow-one")))
     assert [again.suggest(str(number))["values"] for number in range(4)] == drawn["one"]
+
+
+def test_a_search_that_is_cut_off_says_how_each_trial_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune_search, "places", lambda _: 3)
+    tracking = open_tracking(tmp_path / "mlflow")
+    made = plan(tmp_path / "out", tracking=tracking)
+    handed, place = Draws(made), made.searched.place
+    for number in range(3):
+        handed.suggest(str(number))
+    place.end(0, "complete")
+    place.end(1, "failed", "lost")
+    with monkeypatch.context() as patch:
+        patch.setattr(Draws, "_run", raises(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):  # drawn, and its run is about to be made
+            handed.suggest("3")
+    handed.close_all()
+    runs = client_of(tracking.uri).search_runs(["1"])
+    assert {run.info.run_name.rpartition("/")[2]: run.info.status for run in runs} == {
+        "000": "FINISHED", "001": "FAILED", "002": "KILLED", "003": "KILLED",
+    }  # fmt: skip
+
+
+def raises(error):
+    def thrown(*_):
+        raise error
+
+    return thrown
 
 
 def test_a_trial_is_the_recipe_with_its_numbers_and_the_searchs_steps(tmp_path):
