@@ -25,7 +25,7 @@ from infra.storage import absolute
 from pipelines.adapt import memory_of
 from pipelines.capture_files import write_files
 from pipelines.capture_people import STAGES, Adapt, CapturedVideo, Footage, captured_people, footage_of
-from pipelines.capture_report import write_capture_report
+from pipelines.capture_report import REPORT, write_capture_report
 from pipelines.preprocess import preprocess, tell
 from pipelines.run_folder import publish
 
@@ -57,7 +57,7 @@ class Capturing:
 
 
 def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Path]:
-    """Capture the people in a video, or in each video of a folder; the folders with what was made.
+    """Capture the people in a video, or in each video of a folder; their pages, beside which all files are.
 
     Raises:
         UserError: no such model, no usable video, nobody to be seen, or a folder cannot be written.
@@ -73,7 +73,7 @@ def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Pa
     if not videos:
         raise UserError(f"{path}: nobody was found in it")
     alone = len({job.video.path for job in jobs if isinstance(job, VideoRange)}) == 1
-    folders = []
+    pages = []
     for footage in videos:
         folder = wanted.out if alone else wanted.out / file_name(footage.name)
         identity = _identity(footage, wanted)
@@ -85,8 +85,8 @@ def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Pa
             write_files(video, predictor.body)
             write_capture_report(video, _settings(wanted, video), predictor.card)
             publish(folder / DONE, json.dumps(identity, indent=1))
-        folders.append(folder)
-    return folders
+        pages.append(folder / REPORT)
+    return pages
 
 
 def _identity(footage: Footage, wanted: Capturing) -> Mapping[str, object]:
