@@ -1,12 +1,12 @@
 """Recipes of faces by name: the sizes, and the controls that leave out the critic, the memory or the renderer."""
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aign.recipes.faces import InpaintingRecipe, SuperResolutionRecipe
 from aign.tasks.faces import superresolution
 
-R = TypeVar("R", SuperResolutionRecipe, InpaintingRecipe)
+R = TypeVar("R", bound=SuperResolutionRecipe | InpaintingRecipe)
 FEW_STEPS, FEW_BATCH, FEW_SHARE = 240, 8, 0.9
 """Of a training on few pictures: steps, pictures a step, and share of the members that are remembered."""
 FEW_GAMMA, FEW_PAIRED = 0.2, 0.1
@@ -82,7 +82,7 @@ def going_on(recipe: R, package: str, steps: int | None = None) -> R:
         package: folder of the model.
         steps: None: `FEW_STEPS`.
     """
-    task = replace(recipe.task, critic=replace(recipe.task.critic, patches=True, gamma=FEW_GAMMA))
+    task: Any = replace(recipe.task, critic=replace(recipe.task.critic, patches=True, gamma=FEW_GAMMA))
     on = task.weights
     if on["render"] > 0 and on["critic"] > 0:
         task = replace(task, weights={**on, "paired": FEW_PAIRED * on["render"]})
