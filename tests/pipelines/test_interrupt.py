@@ -56,17 +56,20 @@ def test_preprocessing_goes_on_after_ctrl_c_and_after_kill_9(tmp_path, demo_stor
     assert 0 < kept < len(demo_store.manifest.parts)
     code, _ = interrupted_preprocess(tmp_path, signal.SIGKILL)
     assert code == -signal.SIGKILL
+    assert (tmp_path / "s" / ".lock").exists(), "a killed command cannot have given its lock back"
     assert kept < parts(tmp_path / "s") < len(demo_store.manifest.parts)
     process = start(*PREPROCESS, cwd=tmp_path)
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, told
     assert " 0 were there" not in told, "what was finished is kept"
-    assert content(Store.open(str(tmp_path / "s")).manifest) == content(demo_store.manifest)
+    store = Store.open(str(tmp_path / "s"))
+    assert content(store.manifest) == content(demo_store.manifest)
+    store.verify()
     assert not leftovers(tmp_path)
 
 
 def test_ctrl_c_while_training(tmp_path, demo_store):
-    steps, every = 400, 40
+    steps, every = 200, 40
     flags = ("--fit.steps", str(steps), "--fit.validate-every", str(every), "--fit.log-every", "1", *TINY)
     command = ("train", "lifting-demo", "--store", demo_store.url, "--name", "run", *flags)
     folder = tmp_path / "runs" / "run"

@@ -207,6 +207,7 @@ def test_a_resumed_run_equals_an_unbroken_one(whole, people_store, tmp_path, mon
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_two_workers_equal_one_process(ray_cluster, whole, people_store, tmp_path):
     alone, folder = whole
     two = train(everything(people_store, tmp_path, 2))

@@ -39,26 +39,6 @@ def parts(store):
     return list(store.glob("*/part-*.parquet"))
 
 
-def test_the_driver_is_killed_and_the_same_command_goes_on(demo_store, tmp_path):
-    store = tmp_path / "store"
-    command = ("preprocess", "demo-motions", "--store", str(store))
-    driver = start(*command, cwd=tmp_path)
-    wait_until(lambda: len(parts(store)) >= 12 or driver.poll() is not None, "a few parts")
-    assert driver.poll() is None, driver.communicate()[1]
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    assert (store / ".lock").exists(), "a killed driver cannot have given its lock back"
-    before = find_manifest(str(store))
-    assert before is None or len(before.parts) < 60, "it was killed too late to prove anything"
-    second = start(*command, cwd=tmp_path)
-    _, told = second.communicate(timeout=DEADLINE_S)
-    assert second.returncode == 0, told
-    assert content(find_manifest(str(store))) == content(demo_store.manifest)
-    assert find_manifest(str(store)).hash == demo_store.hash
-    Store.open(str(store)).verify()
-    assert not leftovers(tmp_path)
-
-
 def test_a_store_on_s3_equals_the_local_one(demo_store, bucket, tmp_path):
     url = f"{bucket}/preprocessed/motion"
     command = start("preprocess", "demo-motions", "--store", url, cwd=tmp_path)
