@@ -73,10 +73,11 @@ def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Pa
     if not videos:
         raise UserError(f"{path}: nobody was found in it")
     alone = len({job.video.path for job in jobs if isinstance(job, VideoRange)}) == 1
+    model_sha256 = _digest(wanted.package)
     pages = []
     for footage in videos:
         folder = wanted.out if alone else wanted.out / file_name(footage.name)
-        identity = _identity(footage, wanted)
+        identity = _identity(footage, model_sha256, wanted)
         if _is_done(folder, identity):
             say(f"{footage.name}: is there already")
         else:
@@ -89,14 +90,18 @@ def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Pa
     return pages
 
 
-def _identity(footage: Footage, wanted: Capturing) -> Mapping[str, object]:
-    """What the outputs of a video depend on."""
+def _digest(package: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(p for p in wanted.package.rglob("*") if p.is_file()):
+    for file in sorted(p for p in package.rglob("*") if p.is_file()):
         digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _identity(footage: Footage, model_sha256: str, wanted: Capturing) -> Mapping[str, object]:
+    """What the outputs of a video depend on."""
     return {
         "video_sha256": footage.video.video.sha256,
-        "model_sha256": digest.hexdigest(),
+        "model_sha256": model_sha256,
         "everybody": wanted.everybody,
         "adapt": wanted.adapt,
         "filter": wanted.filter,

@@ -1,12 +1,13 @@
 """The people of one video, captured by a motion-capture model: clips of the store in, motions and figures out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from aign.body.assets import BodyAssets
 from aign.data.datasets.video.video_ranges import VideoRange
 from aign.data.progress import progress
 from aign.data.schema import ClipKey
@@ -31,6 +32,21 @@ JUDGING: Columns = {**SEEING, "frames": tuple(name for name in PICTURE_COLUMNS["
 
 Adapt = Callable[[CapturedClip], tuple[BodyPredictor, str]]
 """A model adapted to a clip, and what was done in a few words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a model saw in a clip.
+
+    Attributes:
+        bodies: of its frames.
+        flip_risk: likewise (`FrameQuality`).
+        note: of the adaptation; empty: none.
+    """
+
+    bodies: FrameBodies
+    flip_risk: Float32[np.ndarray, " t"]
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,36 +172,46 @@ def captured_people(
     """
     people = footage.people[:chosen]
     frames = sum(clip.key.num_frames for person in people for clip in person)
-    found: dict[ClipKey, tuple[FrameBodies, Float32[np.ndarray, " t"], str]] = {}
+    source = skeleton(footage.store.manifest.skeleton)
+    found: dict[ClipKey, Found] = {}
     with progress(frames, f"bodies in {footage.name}", "frames") as advance:
         for clip in _read(footage, people, SEEING):
             model, note = adapt(clip) if adapt else (predictor, "")
-            source = skeleton(footage.store.manifest.skeleton)
             bodies = model.predict(**clip_arrays(clip, source))
-            found[clip.key] = bodies, flip_risk(model, clip, source, bodies), note
+            found[clip.key] = Found(bodies=bodies, flip_risk=flip_risk(model, clip, source, bodies), note=note)
             advance(clip.key.num_frames)
-    done = []
-    for person in people:
-        parts = [(clip.key.frame_start, found[clip.key][0]) for clip in person]
-        raw = placed(parts, footage.frames, footage.fps)
-        if raw.known.any():
-            seen = tidied(raw, predictor.body, how)
-            before = jitter_m_per_s3(raw.bodies.joints_cam_m, footage.fps)
-            after = jitter_m_per_s3(np.where(raw.known[:, None, None], seen.bodies.joints_cam_m, np.nan), footage.fps)
-            notes = tuple(dict.fromkeys(note for clip in person if (note := found[clip.key][2])))
-            quality = _quality(footage, person, seen, predictor)
-            risk = _spread({clip.key: found[clip.key][1] for clip in person}, footage.frames)
-            done.append(
-                CapturedPerson(
-                    seen=seen,
-                    quality=replace(quality, flip_risk=risk),
-                    jitter_m_per_s3=(before, after),
-                    notes=notes,
-                )
-            )
-    if not done:
+    done = [_person(footage, person, found, predictor.body, how) for person in people]
+    seen = [person for person in done if person is not None]
+    if not seen:
         raise UserError(f"{footage.video.video.path}: no frame shows enough of a person")
-    return done
+    return seen
+
+
+def _person(
+    footage: Footage,
+    clips: Sequence[FollowedClip],
+    found: Mapping[ClipKey, Found],
+    body: BodyAssets,
+    how: Filter,
+) -> CapturedPerson | None:
+    """A person's clips put together; None where no frame shows enough."""
+    raw = placed([(clip.key.frame_start, found[clip.key].bodies) for clip in clips], footage.frames, footage.fps)
+    if not raw.known.any():
+        return None
+    seen = tidied(raw, body, how)
+    delivered = np.where(raw.known[:, None, None], seen.bodies.joints_cam_m, np.nan)
+    quality = _quality(footage, clips, seen, body)
+    for clip in clips:
+        quality.flip_risk[_frames(clip.key)] = found[clip.key].flip_risk
+    return CapturedPerson(
+        seen=seen,
+        quality=quality,
+        jitter_m_per_s3=(
+            jitter_m_per_s3(raw.bodies.joints_cam_m, footage.fps),
+            jitter_m_per_s3(delivered, footage.fps),
+        ),
+        notes=tuple(dict.fromkeys(found[clip.key].note for clip in clips if found[clip.key].note)),
+    )
 
 
 def _read(footage: Footage, people: Sequence[Sequence[FollowedClip]], columns: Columns) -> Iterator[CapturedClip]:
@@ -196,23 +222,18 @@ def _read(footage: Footage, people: Sequence[Sequence[FollowedClip]], columns: C
     return (clip for clip in read_clips(footage.store, columns, selection) if clip.key in wanted)
 
 
-def _quality(
-    footage: Footage, person: Sequence[FollowedClip], seen: SeenBodies, predictor: BodyPredictor
-) -> FrameQuality:
+def _quality(footage: Footage, clips: Sequence[FollowedClip], seen: SeenBodies, body: BodyAssets) -> FrameQuality:
     """Of the bodies as they are delivered."""
-    whole = FrameQuality.unknown(footage.frames)
-    for clip in _read(footage, [person], JUDGING):
-        part = slice(clip.key.frame_start, clip.key.frame_start + clip.key.num_frames)
+    whole, source = FrameQuality.unknown(footage.frames), skeleton(footage.store.manifest.skeleton)
+    for clip in _read(footage, [clips], JUDGING):
+        part = _frames(clip.key)
         bodies = FrameBodies(**{name: value[part] for name, value in vars(seen.bodies).items()})
-        figures = explained(clip, skeleton(footage.store.manifest.skeleton), bodies, predictor.body)
-        for name, values in vars(figures).items():
+        for name, values in vars(explained(clip, source, bodies, body)).items():
             known = seen.known[part].reshape(-1, *[1] * (values.ndim - 1))
             getattr(whole, name)[part] = np.where(known, values, np.nan)
     return whole
 
 
-def _spread(parts: Mapping[ClipKey, Float32[np.ndarray, " t"]], frames: int) -> Float32[np.ndarray, " f"]:
-    whole = np.full(frames, np.nan, np.float32)
-    for key, values in parts.items():
-        whole[key.frame_start : key.frame_start + key.num_frames] = values
-    return whole
+def _frames(key: ClipKey) -> slice:
+    """Of the video."""
+    return slice(key.frame_start, key.frame_start + key.num_frames)
