@@ -19,7 +19,7 @@ from aign.recipes.lifting import LiftingRecipe, load_memory
 from aign.recipes.lifting_tables import Row
 from aign.recipes.tasks import Recipe
 from aign.registry.client import client_of, told
-from aign.registry.tracking import Tracking
+from aign.registry.tracking import PARENT_TAG, Tracking
 from aign.tasks.lifting.factors import pca
 from pipelines.run_folder import FINISHED, alone, check_same, publish
 from pipelines.train import run_recipe
@@ -137,7 +137,7 @@ def train_all(todo: Sequence[Training], place: Place) -> dict[tuple[str, int], A
         say(f"run {number} of {len(todo)}: {training.label}, seed {training.seed} ({state})")
         run = run_recipe(training.recipe, training.store_url, training.folder, place.tracking, place.workers)
         with told(f"find a run of {place.out} in {place.tracking.uri} (was it begun with another MLflow store?)"):
-            client_of(place.tracking.uri).set_tag(run.run_id, "mlflow.parentRunId", place.parent)
+            client_of(place.tracking.uri).set_tag(run.run_id, PARENT_TAG, place.parent)
         if not kept:
             clock.count(training.recipe.fit.steps, time.monotonic() - began)
         reports[training.key, training.seed] = run.report

@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 from aign.recipes.draws import Known, Method, draw
 from aign.recipes.search import Space, values_of
 from aign.registry.client import client_of, told
-from aign.registry.tracking import Status, finish, start_run
+from aign.registry.tracking import PARENT_TAG, Status, finish, running_under, start_run
 from infra.cluster import cluster
 from pipelines.tune_trial import REDUCTION, Searched, run_trial
 
@@ -119,7 +119,7 @@ class Draws(Searcher):  # type: ignore[misc]
         config = dataclasses.asdict(searched.recipe(values))
         run_id = start_run(searched.tracking, f"{searched.name}/{number:03d}", config, searched.facts)
         with told(f"log a run to {searched.tracking.uri}"):
-            client_of(searched.tracking.uri).set_tag(run_id, "mlflow.parentRunId", searched.parent)
+            client_of(searched.tracking.uri).set_tag(run_id, PARENT_TAG, searched.parent)
         return run_id
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -145,6 +145,14 @@ class Draws(Searcher):  # type: ignore[misc]
             trial = searched.place.trial(number)
             run_id = known or self._run(number, dict(trial.values))
             finish(searched.tracking, run_id, "KILLED" if trial.state == "open" else _ENDS.get(trial.state, "FINISHED"))
+
+    def settle(self) -> None:
+        """Say in MLflow how trials ended whose command was killed before it could."""
+        searched = self._plan.searched
+        for name, run_id in running_under(searched.tracking, searched.parent).items():
+            number = int(name.rpartition("/")[2])
+            if searched.place.ended(number):
+                finish(searched.tracking, run_id, _ENDS.get(searched.place.trial(number).state, "FINISHED"))
 
     def save(self, checkpoint_path: str) -> None:
         """What is known is in the trials' folders; Tune wants a file."""
@@ -193,6 +201,7 @@ def search(plan: Plan, address: str | None) -> str:
     """
     searched = plan.searched
     draws = Draws(plan)
+    draws.settle()
     if not draws.todo:
         return ""
     os.environ.update(_ENVIRONMENT)

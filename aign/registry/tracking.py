@@ -27,6 +27,8 @@ SQLITE, SERVERS = "sqlite:///", ("http://", "https://")
 PATIENCE_SECONDS = 300.0
 """So long a finished training waits for a server that went away."""
 RUN_TAG, CONFIG_TAG = "aign.run", "aign.config_hash"
+PARENT_TAG = "mlflow.parentRunId"
+"""MLflow's own, of a run that is nested in another."""
 PARAMS_PER_BATCH = 100
 DIGEST = 36
 _NAME = re.compile(r"[\w.+=@:/ -]{1,200}", re.ASCII)
@@ -175,6 +177,15 @@ def find_run(tracking: Tracking, name: str) -> str:
         newest = client_of(tracking.uri).search_runs([_experiment_id(tracking)], max_results=20)
     names = [r.data.tags.get(RUN_TAG, r.info.run_name) for r in newest]
     raise UserError(f"no run {name!r} in experiment {tracking.experiment!r}; there are {names}")
+
+
+def running_under(tracking: Tracking, parent: str) -> dict[str, str]:
+    """Ids, by name, of the runs nested in a run that MLflow believes to go on."""
+    client = client_of(tracking.uri)
+    asked = f"attributes.status = 'RUNNING' and tags.`{PARENT_TAG}` = '{parent}'"
+    with told(f"read runs from {tracking.uri}"):
+        runs = client.search_runs([_experiment_id(tracking)], filter_string=asked, max_results=1000)
+    return {run.data.tags[RUN_TAG]: run.info.run_id for run in runs}
 
 
 def log_files(tracking: Tracking, run_id: str, paths: Sequence[Path], folder: str | None = None) -> None:

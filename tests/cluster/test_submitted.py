@@ -125,6 +125,10 @@ def test_preprocess_train_evaluate_register_pull(client, nodes, tmp_path):
     assert (run / "run.json").is_file(), "relative paths of a job are in the shared folder"
     assert two_workers_on_two_nodes(cluster.logs)
 
+    search = ("tune", "lifting-demo", "--store", store, "--trials", "2", "--steps", "9", *TINY)
+    code, out, err = client.submit(*search)
+    assert code == 0, out + err
+    assert "trial 1 of 2" in out + err
     code, out, err = client.submit("evaluate", "runs/tiny", "baseline:mean-pose", "--store", store)
     assert code == 0, out + err
     assert "mean-pose" in out

@@ -71,6 +71,6 @@ def test_long_units_weigh_more():
 
 def test_other_units_are_refused():
     with pytest.raises(UserError, match=r"3 and 2 test units \(2 in one alone\)"):
-        difference(side({"0": 1, "1": 2, "2": 3}), side({"0": 1, "1": 2}))
+        difference(side({"0": 1.0, "1": 2.0, "2": 3.0}), side({"0": 1.0, "1": 2.0}))
     with pytest.raises(UserError, match="0 and 0 test units"):
         difference({}, {})
