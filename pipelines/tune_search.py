@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import ray
 from ray import tune
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -41,6 +42,8 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # else workers start one after the other; `Draws` hands out few
 }
+_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+"""Tune would hand them to its workers in their runtime_env, which Ray writes to its log; each node has its own."""
 _ENDS: Mapping[str, Status] = MappingProxyType({"failed": "FAILED", "open": "FAILED"})
 """In MLflow, of trials that neither made all their steps nor were stopped."""
 
@@ -205,6 +208,7 @@ def search(plan: Plan, address: str | None) -> str:
     if not draws.todo:
         return ""
     os.environ.update(_ENVIRONMENT)
+    ENV_VARS_TO_PROPAGATE.difference_update(_SECRETS)
     scratch = searched.place.out / _SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
 

@@ -106,7 +106,7 @@ def interrupted(client: Client, *command: str) -> tuple[str, str]:
     return job, said
 
 
-def test_preprocess_train_evaluate_register_pull(client, nodes, tmp_path):
+def test_preprocess_train_tune_evaluate_register_pull(client, nodes, tmp_path):
     store, (cluster, _) = f"{client.bucket}/stores/motion", nodes
     # Ray's own command does it too; what it lacks is the variables of the client, so they are given by hand.
     variables = json.dumps({"env_vars": {"AWS_ENDPOINT_URL": client.environment["AWS_ENDPOINT_URL"]}})
