@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+import torch
 import tyro
 
 from aign.framework.errors import UserError
@@ -16,6 +18,8 @@ from pipelines.arguments import parse
 from pipelines.capture_bodies import Capturing, capture_bodies
 from pipelines.capture_joints import capture_joints
 from pipelines.package_place import package_folder
+
+Device: TypeAlias = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,7 @@ class Arguments:
         all: motion capture: everybody who is followed, not the main person alone.
         adapt: motion capture: adapt the model to each clip of the video first; better, and minutes slower.
         filter: motion capture: of the bodies in time; "savgol" looks both ways, "one-euro" back only.
+        device: motion capture: where the model, and its adaptation, compute; cuda: this machine's first GPU.
         mlflow: folder of the embedded MLflow store that models:/ names; MLFLOW_TRACKING_URI wins.
         address: of a running Ray cluster; else RAY_ADDRESS, else a local one.
     """
@@ -41,6 +46,7 @@ class Arguments:
     all: bool = False
     adapt: bool = False
     filter: Filter = "savgol"
+    device: Device = "cpu"
     mlflow: Path = Path("mlflow")
     address: str | None = None
 
@@ -64,16 +70,19 @@ def capture(args: Arguments) -> list[Path]:
     Raises:
         UserError: no such model, no usable video, nobody to be seen, or the folder cannot be written.
     """
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("got --device cuda; torch finds no GPU on this machine")
     model = chosen_model(args)
     package = package_folder(model, args.mlflow)
     task = load_card(package).task
     if task == "lifting":
-        if args.all or args.adapt or args.filter != Arguments.filter:
-            raise UserError(f"{model} is a lifter; --all, --adapt and --filter are for models of motion capture")
+        if args.all or args.adapt or args.filter != Arguments.filter or args.device != Arguments.device:
+            raise UserError(f"{model} is a lifter; --all, --adapt, --filter and --device are for motion capture")
         return [capture_joints(args.video, model, package, args.out, args.address)]
     if task == "motion_capture":
         wanted = Capturing(
-            model=model, package=package, out=args.out, everybody=args.all, adapt=args.adapt, filter=args.filter
+            model=model, package=package, out=args.out, everybody=args.all, adapt=args.adapt, filter=args.filter,
+            device=torch.device(args.device),
         )  # fmt: skip
         return capture_bodies(args.video, wanted, args.address)
     raise UserError(f"{model} is a model of {task}; allowed are motion_capture and lifting (faces: aign translate)")

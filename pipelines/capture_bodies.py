@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from aign.data import assets
 from aign.data.datasets.video.video_ranges import VideoRange
@@ -15,14 +18,16 @@ from aign.framework.errors import UserError
 from aign.geometry.skeleton import skeleton
 from aign.inference.body_predictor import BodyPredictor
 from aign.inference.body_video import file_name
+from aign.inference.package import WEIGHTS, load_as, save_package
 from aign.inference.page import Entry
 from aign.inference.person_motion import World, grounded
 from aign.inference.smoothing import Filter
 from aign.inference.upright import find_up
 from aign.tasks.motion_capture.clips import CapturedClip
+from aign.tasks.motion_capture.nets import Encoder
 from aign.training.adaptation import AdaptConfig, adapt
 from infra.storage import absolute
-from pipelines.adapt import memory_of
+from pipelines.adapt import clip_name, memory_of
 from pipelines.capture_files import write_files
 from pipelines.capture_people import STAGES, Adapt, CapturedVideo, Footage, captured_people, footage_of
 from pipelines.capture_report import REPORT, write_capture_report
@@ -30,7 +35,9 @@ from pipelines.preprocess import preprocess, tell
 from pipelines.run_folder import publish
 
 DONE = "capture.json"
-"""Written last: what the files of a video were made of."""
+"""Written last: what the files of a video, or the model of a clip, were made of."""
+ADAPTED, NOTE = "adapted", "note.txt"
+"""Models adapted to the clips of a video that is not done yet, each with what became of it."""
 FAST_FPS = 60.0
 """Of faster videos every frame is captured too, and a line says so."""
 
@@ -46,6 +53,7 @@ class Capturing:
         everybody: all people, not the main one alone.
         adapt: adapt the model to each clip first.
         filter: in time.
+        device: where the model, and its adaptation, compute.
     """
 
     model: str
@@ -54,6 +62,7 @@ class Capturing:
     everybody: bool
     adapt: bool
     filter: Filter
+    device: torch.device
 
 
 def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Path]:
@@ -62,7 +71,7 @@ def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Pa
     Raises:
         UserError: no such model, no usable video, nobody to be seen, or a folder cannot be written.
     """
-    predictor = BodyPredictor.of(wanted.package)
+    predictor = BodyPredictor.of(wanted.package, wanted.device)
     assets.pull(["pose"])
     options = SourceOptions(framing="person", stages=STAGES, side_px=2 * predictor.encoder.config.side_px)
     jobs = plan(path, "video", options)
@@ -82,10 +91,12 @@ def capture_bodies(path: str, wanted: Capturing, address: str | None) -> list[Pa
             say(f"{footage.name}: is there already")
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            video = _captured(footage, folder, predictor, wanted)
+            adapt_to = _adapt(predictor, footage.store, folder / ADAPTED, identity) if wanted.adapt else None
+            video = _captured(footage, folder, predictor, adapt_to, wanted)
             write_files(video, predictor.body)
             write_capture_report(video, _settings(wanted, video), predictor.card)
             publish(folder / DONE, json.dumps(identity, indent=1))
+            shutil.rmtree(folder / ADAPTED, ignore_errors=True)
         pages.append(folder / REPORT)
     return pages
 
@@ -115,7 +126,9 @@ def _is_done(folder: Path, identity: Mapping[str, object]) -> bool:
         return False
 
 
-def _captured(footage: Footage, folder: Path, predictor: BodyPredictor, wanted: Capturing) -> CapturedVideo:
+def _captured(
+    footage: Footage, folder: Path, predictor: BodyPredictor, adapt_to: Adapt | None, wanted: Capturing
+) -> CapturedVideo:
     """The people of a video; who was left out is said."""
     if footage.fps > FAST_FPS:
         say(f"{footage.name}: {footage.fps:g} frames per second, all are captured")
@@ -123,7 +136,6 @@ def _captured(footage: Footage, folder: Path, predictor: BodyPredictor, wanted: 
     if others and not wanted.everybody:
         say(f"{footage.name}: {others} more people, or the same ones after a cut or absence; --all captures each")
     chosen = len(footage.people) if wanted.everybody else 1
-    adapt_to = _adapt(predictor, footage.store) if wanted.adapt else None
     people = captured_people(footage, chosen, predictor, adapt_to, wanted.filter)
     licences = tuple(
         dict.fromkeys((*predictor.card.licences, *footage.store.manifest.licences, predictor.body.licence))
@@ -160,20 +172,35 @@ def _settings(wanted: Capturing, video: CapturedVideo) -> tuple[Entry, ...]:
     )
 
 
-def _adapt(predictor: BodyPredictor, store: Store) -> Adapt:
-    """Adapts a copy of the model to each clip."""
+def _adapt(predictor: BodyPredictor, store: Store, folder: Path, identity: Mapping[str, object]) -> Adapt:
+    """Adapts a copy of the model to each clip; it is kept in the folder, from where a killed command goes on."""
     config, source = AdaptConfig(), skeleton(store.manifest.skeleton)
     frames = predictor.encoder.config.frames
     memory = memory_of("", frames if frames > 1 else config.frames)
 
-    def adapted(clip: CapturedClip) -> tuple[BodyPredictor, str]:
+    def made(clip: CapturedClip, place: Path) -> str:
         where = f"frames {clip.key.frame_start} to {clip.key.frame_start + clip.key.num_frames - 1}"
         try:
             done = adapt(predictor.encoder, clip, source, predictor.body, memory(clip.key.fps), config)
         except UserError as error:
-            return predictor, f"{where}: not adapted ({error})"
+            return f"{where}: not adapted ({error})"
+        if done.kept:
+            save_package(place, done.encoder, predictor.card)
         told = f"step {done.kept} kept" if done.kept else "left as it was"
-        return replace(predictor, encoder=done.encoder), "; ".join((f"{where}: {told}", *done.notes))
+        return "; ".join((f"{where}: {told}", *done.notes))
+
+    def adapted(clip: CapturedClip) -> tuple[BodyPredictor, str]:
+        place = folder / clip_name(clip.key)
+        if not _is_done(place, identity):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            publish(place / NOTE, made(clip, place))
+            publish(place / DONE, json.dumps(identity, indent=1))
+        note = (place / NOTE).read_text()
+        if not (place / WEIGHTS).exists():
+            return predictor, note
+        encoder, _ = load_as(Encoder, place)
+        return replace(predictor, encoder=encoder.to(next(predictor.encoder.parameters()).device)), note
 
     return adapted
 

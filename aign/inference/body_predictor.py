@@ -21,6 +21,7 @@ from aign.tasks.motion_capture.feed import keypoints_in_frame, person_square
 from aign.tasks.motion_capture.nets import Encoder
 from aign.tasks.motion_capture.observation import KEYPOINTS
 
+CPU = torch.device("cpu")
 JOINTS = len(SMPL24)
 MAX_SHRINK = 2.0
 """The crop samples the picture between four pixels; a person larger than this in crops is shrunk by area before."""
@@ -63,8 +64,12 @@ class BodyPredictor:
     body: BodyAssets
 
     @staticmethod
-    def of(folder: Path) -> "BodyPredictor":
+    def of(folder: Path, device: torch.device = CPU) -> "BodyPredictor":
         """Read a package.
+
+        Args:
+            folder: the package.
+            device: where the network computes; answers are on the CPU.
 
         Raises:
             UserError: it is damaged or none, of another task, or of another body model than the one that is here.
@@ -73,7 +78,7 @@ class BodyPredictor:
         body = load_body()
         if card.body != body.name:
             raise UserError(f"{folder} is a model of the body {card.body!r}; the one that is here is {body.name!r}")
-        return BodyPredictor(encoder=encoder, card=card, body=body)
+        return BodyPredictor(encoder=encoder.to(device), card=card, body=body)
 
     def predict(
         self,
@@ -127,9 +132,8 @@ class BodyPredictor:
         smaller = np.stack([shrunk(image, factor) for image in image_rgb]) if factor < 1 else image_rgb
         by = np.array(smaller.shape[2:0:-1]) / np.array(image_rgb.shape[2:0:-1])
         clip = _clip(smaller, resized_px(kp2d_px, by), kp2d_conf, resized_lens(intrinsics_px, by))
-        z = capture(
-            self.encoder, observed(clip, self.encoder.config.frames, SMPL24, self.encoder.config.side_px, self.body)
-        )
+        config, device = self.encoder.config, next(self.encoder.parameters()).device
+        z = capture(self.encoder, observed(clip, config.frames, SMPL24, config.side_px, self.body), device)
         found = {
             "rotmats": z.rotmats[:, 0], "betas": z.betas, "pelvis_cam_m": z.pelvis_cam_m[:, 0],
             "joints_cam_m": joints(z, self.body)[:, 0],

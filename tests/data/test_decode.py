@@ -1,4 +1,4 @@
-import struct
+import shutil
 from pathlib import Path
 
 import av
@@ -7,6 +7,7 @@ import pytest
 
 from aign.data.stages.decode import probe, read_frames, write_mp4
 from aign.framework.errors import UserError
+from tests.data.turned import turn
 
 
 def picture(i: int, height: int = 64, width: int = 96) -> np.ndarray:
@@ -66,21 +67,12 @@ def test_odd_sizes_are_padded(tmp_path):
     assert np.abs(frame[62].astype(int) - frame[63]).mean() < 4
 
 
-# How a track header turns the stored picture: a, b, u, c, d, v, x, y, w in 16.16 and 2.30 fixed point.
-TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
-
-
 @pytest.mark.parametrize("clockwise", [90, 180, 270])
 def test_convention_rotation_metadata(video, tmp_path, clockwise):
     """A phone stores a turned picture and says how to turn it; we hand out what a player shows."""
-    content = bytearray(video.read_bytes())
-    a, b, c, d = TURNS[clockwise]
-    at = content.index(b"tkhd") + 4 + 40  # version, flags, times, id, duration, reserved, layer, group, volume
-    one = 0x10000
-    matrix = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000)
-    content[at : at + 36] = matrix
     turned = tmp_path / "turned.mp4"
-    turned.write_bytes(content)
+    shutil.copy(video, turned)
+    turn(turned, clockwise)
     shown = next(read_frames(turned))
     expected = np.rot90(picture(0), -clockwise // 90)
     assert shown.shape == expected.shape

@@ -15,6 +15,7 @@ from aign.data import assets
 from aign.data.stages.decode import read_range
 from aign.data.stages.video_index import VideoIndex, index_video
 from aign.framework.errors import UserError
+from tests.data.turned import turn
 
 HEIGHT, WIDTH = 48, 64
 
@@ -145,19 +146,10 @@ def test_times_before_zero(tmp_path):
     assert np.allclose(np.diff(index.time_s), 0.04, atol=1e-3)
 
 
-# How a track header turns the stored picture: a, b, u, c, d, v, x, y, w in 16.16 and 2.30 fixed point.
-TURNS = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
-
-
 @pytest.mark.parametrize("clockwise", [90, 180, 270])
 def test_convention_rotation_metadata(tmp_path, clockwise):
     path = write(tmp_path / "turned.mp4")
-    content = bytearray(path.read_bytes())
-    a, b, c, d = TURNS[clockwise]
-    at = content.index(b"tkhd") + 4 + 40
-    one = 0x10000
-    content[at : at + 36] = struct.pack(">9i", a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000)
-    path.write_bytes(content)
+    turn(path, clockwise)
     index = index_video(path)
     expected = np.rot90(picture(3), -clockwise // 90)
     assert (index.height_px, index.width_px) == expected.shape[:2]

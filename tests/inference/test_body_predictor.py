@@ -57,6 +57,14 @@ def test_arrays_of_a_clip_give_what_the_clip_gives(predictor, view):
         np.testing.assert_allclose(got.joints_cam_m[:, 0], got.pelvis_cam_m, atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_it_is_the_same(tmp_path, arrays):
+    folder = package(tmp_path)
+    got, want = (BodyPredictor.of(folder, torch.device(name)).predict(**arrays) for name in ("cuda", "cpu"))
+    for name, value in vars(got).items():
+        np.testing.assert_allclose(value, vars(want)[name], atol=1e-3)
+
+
 def seen_by(predictor, arrays):
     """What the encoder is shown."""
     seen = []

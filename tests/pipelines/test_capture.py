@@ -1,15 +1,19 @@
 """`aign capture` with a motion-capture model, on real video: who is in it, what is written, and what cannot be."""
 
 import csv
+import dataclasses
 from itertools import islice
 
 import av
 import numpy as np
 import pytest
+import torch
 
 from aign.data import assets
 from aign.data.stages.decode import read_frames, write_mp4
+from aign.framework.errors import UserError
 from pipelines import capture_bodies, cli
+from tests.data.turned import turn
 from tests.inference.test_body_predictor import package
 from tests.pipelines.samples import leftovers
 
@@ -98,13 +102,16 @@ def test_the_same_again_does_nothing_and_another_filter_does(done, model, capsys
     assert (done / "out" / "overlay.mp4").stat().st_mtime_ns > before
 
 
-def test_a_cut_ends_a_person_and_the_rest_of_a_folder_goes_on(ray_cluster, filmed, model, tmp_path, capsys):
+def test_a_cut_ends_a_person_a_phone_is_turned_and_the_rest_of_a_folder_goes_on(
+    ray_cluster, filmed, model, tmp_path, capsys
+):
     folder = tmp_path / "videos"
     folder.mkdir()
     cut = np.concatenate((filmed[:FRAMES], filmed[FRAMES:, 40:, :200].repeat(2, 1).repeat(2, 2)[:, :640, :360]))
     write_mp4(folder / "cut.mp4", cut, 25)
     write_mp4(folder / "empty.mp4", BLANK, 25)
-    write_mp4(folder / "fast.mp4", filmed[:FRAMES], 240)
+    write_mp4(folder / "fast.mp4", np.rot90(filmed[:FRAMES], axes=(1, 2)), 240)
+    turn(folder / "fast.mp4", 90)
     (folder / "broken.mp4").write_bytes((folder / "fast.mp4").read_bytes()[:2000])
     assert captured(folder, model, tmp_path / "out") == 0
     told = capsys.readouterr()
@@ -112,6 +119,9 @@ def test_a_cut_ends_a_person_and_the_rest_of_a_folder_goes_on(ray_cluster, filme
     assert "empty.mp4: nobody was followed" in told.err
     assert "broken.mp4" in told.err
     assert "fast: 240 frames per second, all are captured" in told.err
+    (frame, *_) = read_frames(tmp_path / "out" / "fast" / "overlay.mp4")
+    assert frame.shape == (640, 360, 3), "a phone's turned picture comes out upright"
+    assert all(row["known"] == "1" for row in rows_of(tmp_path / "out" / "fast" / "quality.csv")[2:-2])
     rows = rows_of(tmp_path / "out" / "cut" / "quality.csv")
     known = np.array([row["known"] == "1" for row in rows])
     assert len(known) == 2 * FRAMES
@@ -133,10 +143,46 @@ def test_what_is_no_video_of_a_person_is_one_line(ray_cluster, model, tmp_path, 
         assert not (tmp_path / name[:4] / "overlay.mp4").exists()
 
 
-def test_adapting_says_what_came_of_it(ray_cluster, filmed, model, tmp_path, capsys, monkeypatch):
+def test_adapting_says_what_came_of_it_and_goes_on_after_an_end(
+    ray_cluster, filmed, model, tmp_path, capsys, monkeypatch
+):
     few = capture_bodies.AdaptConfig(steps=2, check_every=1, batch=2)
+    adapt, seen = capture_bodies.adapt, []
+
+    def kept(*given):
+        """So few steps may leave the model as it was; here they do not."""
+        done = adapt(*given)
+        with torch.no_grad():
+            done.encoder.head.last.weight.mul_(0.5)
+        return dataclasses.replace(done, kept=1)
+
+    def stop(video, body):
+        seen.append(video.people[0].seen.bodies.rotmats)
+        raise UserError("the disk is full")
+
     monkeypatch.setattr(capture_bodies, "AdaptConfig", lambda: few)
     write_mp4(tmp_path / "somebody.mp4", filmed[:FRAMES], 25)
-    assert captured(tmp_path / "somebody.mp4", model, tmp_path / "out", "--adapt") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(capture_bodies, "adapt", kept)
+        patch.setattr(capture_bodies, "write_files", stop)
+        assert captured(tmp_path / "somebody.mp4", model, tmp_path / "out", "--adapt") == 2
+    assert "step 1 kept" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(capture_bodies, "adapt", lambda *_: pytest.fail("adapted again"))
+        assert captured(tmp_path / "somebody.mp4", model, tmp_path / "out", "--adapt") == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "jitter" in line)
+    assert "step 1 kept" in line
+    with np.load(tmp_path / "out" / "bodies.npz", allow_pickle=False) as content:
+        np.testing.assert_array_equal(content["rotmats"], seen[0])
+    assert not leftovers(tmp_path / "out")
+    assert not (tmp_path / "out" / "adapted").exists()
+
+    assert captured(tmp_path / "somebody.mp4", model, tmp_path / "plain", "--adapt") == 0
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "jitter" in line)
     assert "step" in line or "left as it was" in line or "not adapted" in line
+
+
+def test_a_gpu_that_is_not_there_is_one_line(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert captured(tmp_path / "any.mp4", model, tmp_path / "out", "--device", "cuda") == 2
+    assert capsys.readouterr().err == "aign capture: got --device cuda; torch finds no GPU on this machine\n"
