@@ -95,12 +95,18 @@ class Opened:
     def part(self, name):
         return self.page.locator(f'[data-part="{name}"]')
 
+    def rest(self):
+        """Wait until what is drawn is what was last asked for."""
+        self.until("!state.dirty && video.readyState > 1 && !video.seeking")
+
     def seek(self, frame):
         self(f"seek({frame})")
-        self.until(f"!state.dirty && player.frame === {frame} && !video.seeking")
+        self.rest()
+        assert self("player.frame") == frame
 
     def picture(self):
         """What the canvas shows [h, w, 3]."""
+        self.rest()
         return np.asarray(Image.open(io.BytesIO(self.part("canvas").screenshot())).convert("RGB")).astype(int)
 
 
@@ -113,7 +119,7 @@ def desk(browser, page_url):
 def opened(desk):
     """The page as it is after loading; it takes a second to load, so the tests share it."""
     desk("() => { setMode('mesh'); choose(0); player.seek(0); }")
-    desk.until("!state.dirty && video.readyState > 1 && !video.seeking")
+    desk.rest()
     yield desk
     assert desk.complaints == []
 
@@ -155,6 +161,7 @@ def test_frame_i_of_the_video_shows_pose_i(opened):
         grey = opened(GREY_AT_FRAME, frame)
         assert round((grey - 20) / STEP) == frame
         assert opened("player.frame") == frame
+        opened.rest()
         assert opened.part("time").inner_text() in (f"frame {frame + 1} / {FRAMES + LATE}", "")
 
 
@@ -185,6 +192,7 @@ def test_scrub_curves_and_keys_seek(opened):
     assert opened("player.frame") == 20
     opened.page.get_by_text("worst 9.00").click()
     assert opened("player.frame") == 7
+    opened.rest()
     assert opened.page.locator(".strips output").first.inner_text() == "9.00 px"
     opened.page.get_by_text("worst 0.10").click()
     assert opened("player.frame") == 7
@@ -218,7 +226,7 @@ def test_dragging_turns_and_shift_moves(opened):
 
 def test_another_person_has_a_video_and_a_span_of_its_own(opened):
     opened.part("person").select_option("1")
-    opened.until("video.readyState > 1 && !state.dirty")
+    opened.rest()
     assert opened("[video.videoWidth, state.person.first]") == [64, LATE]
     assert opened.part("absent").is_visible(), "not yet there in the first frame"
     opened.seek(LATE)
