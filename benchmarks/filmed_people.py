@@ -16,7 +16,7 @@ from aign.data.datasets.video import video_files
 from aign.data.datasets.video.pose2sim import fit_to_frames, stacked
 from aign.data.sources import SourceOptions, plan
 from aign.data.stages.video_index import index_video
-from aign.data.store import Store
+from aign.data.store import Selection, Store
 from aign.evaluation.bodies import joints_cam_m
 from aign.evaluation.body_view import BodyView, load_body_view
 from aign.evaluation.mocap import BodyEstimate, Joints, MocapReport, measure_joints
@@ -77,7 +77,9 @@ class Film:
 
 def filmed(store: Store) -> Film:
     """The four views, each with the triangulation of the other three."""
-    view = load_body_view(store, None, more=EVIDENCE_COLUMNS)
+    # Others, who stand in the background, have sequences of their own.
+    main = tuple(name for name in store.sequences(("keypoints",)) if "/" not in name)
+    view = load_body_view(store, Selection(sequences=main), more=EVIDENCE_COLUMNS)
     cameras = [_camera(clip.key.camera) for clip in view.clips]
     kp2d, conf = (torch.stack([c.columns[name][:, 0] for c in view.clips]) for name in ("kp2d_px", "kp2d_conf"))
     kp2d = kp2d - picture_shift(kp2d, conf, cameras)

@@ -36,6 +36,7 @@ GROUPS: Mapping[str, str] = {
     "face_judge": "a judge of age and sex that no face of ours trained",
     "pose2sim": "the demo's video, four cameras",
     "pose2sim_two_people": "a video of two people",
+    "sports2d": "a video of two people outdoors",
     "motions": "the files that the embedded motions were made of",
     "backgrounds": "rendered people: aign preprocess demo-motions --dataset synthetic",
 }

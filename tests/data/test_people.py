@@ -8,7 +8,7 @@ import pytest
 
 from aign.data import assets
 from aign.data.stages.blazepose import BlazePose, get_detector
-from aign.data.stages.blazepose_nets import Landmarks, Region
+from aign.data.stages.blazepose_nets import Landmarks, Region, Square
 from aign.data.stages.crops import largest_component, square_crop, warp_mask
 from aign.data.stages.decode import read_range
 from aign.data.stages.people import (
@@ -16,6 +16,7 @@ from aign.data.stages.people import (
     MAX_LOST_FRAMES,
     MAX_PEOPLE,
     MIN_TRACK_FRAMES,
+    NEW_FLAG,
     PeopleTracker,
     PersonTrack,
 )
@@ -30,11 +31,14 @@ Place = tuple[float, float]
 class World:
     """Stands for the nets: people are at given places in each frame, drawn as white dots for the detector to find.
 
-    A frame's number is in its corner pixel. The landmark net sees whoever is nearest to the middle of its region.
+    A frame's number is in its corner pixel. The landmark net sees whoever is nearest to the middle of its region. Who
+    is small is not found in the whole frame; of who is unlikely the net is not sure.
     """
 
     places: list[dict[str, Place]]
     hidden_from_net: set[tuple[int, str]] = field(default_factory=set)
+    small: set[str] = field(default_factory=set)
+    flags: dict[str, float] = field(default_factory=dict)
     detections: list[int] = field(default_factory=list)
 
     def frames(self, start: int = 0, stop: int | None = None) -> list[np.ndarray]:
@@ -47,13 +51,17 @@ class World:
             frames.append(frame)
         return frames
 
-    def detect(self, frame: np.ndarray) -> list[Region | None]:
-        number = int(frame[0, 0, 0])
+    def detect(self, frame: np.ndarray, square: Square) -> list[Region | None]:
+        number, (left, up, side) = int(frame[0, 0, 0]), square
         self.detections.append(number)
         return [
             self.region(place)
             for name, place in self.places[number].items()
-            if frame[int(place[1]), int(place[0])].min() == 255 and (number, name) not in self.hidden_from_net
+            if frame[int(place[1]), int(place[0])].min() == 255
+            and (number, name) not in self.hidden_from_net
+            and left <= place[0] < left + side
+            and up <= place[1] < up + side
+            and (side < max(frame.shape) or name not in self.small)
         ]
 
     def landmarks(self, frame: np.ndarray, region: Region) -> Landmarks:
@@ -68,7 +76,7 @@ class World:
         return Landmarks(
             points_px=points,
             conf=np.full(39, 0.9),
-            flag=0.9 if found else 0.1,
+            flag=self.flags.get(name, NEW_FLAG) if name is not None and found else 0.1,
             world_m=np.zeros((39, 3)),
             mask_logits=np.full((256, 256), 5.0 if found else -5.0, np.float32),
         )
@@ -121,10 +129,43 @@ def test_who_comes_later_is_found_at_the_next_search():
     assert spans(world.tracker().track(world.frames(), 0)) == [(0, 0, 40), (1, DETECT_EVERY, 40 - DETECT_EVERY)]
 
 
+def test_who_is_small_in_the_picture_is_found_in_parts_of_it_every_so_often():
+    world = World(people(40, a=lambda i: (500, 250), b=lambda i: (60, 40) if i > 3 else None), small={"a", "b"})
+    assert spans(world.tracker().track(world.frames(), 0)) == [(0, 0, 40), (1, DETECT_EVERY, 40 - DETECT_EVERY)]
+    world = World(people(2 * DETECT_EVERY, a=lambda i: (500, 250) if i > 3 else None), small={"a"})
+    assert spans(world.tracker().track(world.frames(), 0)) == [(0, DETECT_EVERY, DETECT_EVERY)]
+
+
+def test_who_is_new_beside_others_has_to_be_far_and_sure():
+    def found(apart: float, flag: float) -> list[tuple[int, int, int]]:
+        beside = people(40, a=lambda i: (200, 100), b=lambda i: (200 + apart * RADIUS, 100) if i > 3 else None)
+        world = World(beside, flags={"b": flag})
+        return spans(world.tracker().track(world.frames(), 0))
+
+    whole, later = (0, 0, 40), (1, DETECT_EVERY, 40 - DETECT_EVERY)
+    assert found(2.0, 0.95) == [whole, later]
+    assert found(2.0, 0.85) == [whole]
+    assert found(0.5, 0.95) == [whole]
+
+
+def test_who_is_doubtful_at_first_is_forgotten_and_who_was_alone_is_not():
+    alone = World(people(40, a=lambda i: (200, 100)), flags={"a": 0.6})
+    assert spans(alone.tracker().track(alone.frames(), 0)) == [(0, 0, 40)]
+    world = World(people(80, a=lambda i: (200, 100), b=lambda i: (400, 100) if i > 3 else None))
+    tracker, frames = world.tracker(), world.frames()
+    assert spans(tracker.track(frames[:20], 0)) == [(0, 0, 20), (1, DETECT_EVERY, 5)]
+    world.flags["b"] = 0.8
+    assert spans(tracker.track(frames[20:25], 20)) == [(0, 20, 5), (1, 20, 1)]
+    world.flags["b"] = 1.0
+    assert spans(tracker.track(frames[25:50], 25)) == [(0, 25, 25), (2, 2 * DETECT_EVERY, 20)]
+    world.flags["b"] = 0.8
+    assert len(tracker.track(frames[50:], 50)) == 2, "doubtful no more"
+
+
 def test_nobody_is_searched_for_in_every_frame():
     world = World(people(9, a=lambda i: (100, 100) if i == 5 else None))
     assert spans(world.tracker().track(world.frames(), 0)) == [(0, 5, 1)]
-    assert set(world.detections[:6]) == set(range(6))
+    assert set(range(6)) <= set(world.detections)
     assert World(people(3)).tracker().track(World(people(3)).frames(), 0) == []
     assert World(people(3)).tracker().track([], 0) == []
 
@@ -229,7 +270,7 @@ def frames_of(name: str, start: int, stop: int, step: int = 1) -> list[np.ndarra
 @pytest.mark.network
 def test_one_person_is_followed_as_by_the_plain_tracker(pose):
     frames = frames_of("pose2sim_cam02", 0, DETECT_EVERY + 2)
-    (track,) = PeopleTracker(pose).track(frames, 0)
+    (track, *_) = PeopleTracker(pose).track(frames, 0)
     plain = pose.track(frames)
     assert (track.kp2d_px == plain.kp2d_px).all()
     assert (track.conf == plain.kp2d_conf).all()
@@ -264,10 +305,23 @@ def test_two_real_people_keep_their_ids(pose, camera):
 
 
 @pytest.mark.network
+def test_trees_and_parts_of_people_are_nobody():
+    """He stands on a roof and swings his arms, she walks in from the edge; behind them trees against the sun."""
+    assets.pull(["pose", "sports2d"])
+    tracks = PeopleTracker(get_detector()).track(frames_of("sports2d_demo", 0, 140), 0)
+    he, she = (t for t in tracks if t.num_frames >= MIN_TRACK_FRAMES)
+    assert he.num_frames >= 138
+    assert she.first_frame <= 60
+    assert she.num_frames >= 80
+    assert (he.kp2d_px[10:, 0, 0] < 320).all()
+    assert (she.kp2d_px[:40, 0, 0] > 320).all()
+
+
+@pytest.mark.network
 def test_convention_masks_lie_on_the_person(pose):
     """The mask warped into the person's crop is one big part around the landmarks, in whatever crop."""
     (frame,) = frames_of("pose2sim_cam02", 5, 6)
-    (track,) = PeopleTracker(pose).track([frame], 0)
+    (track, *_) = PeopleTracker(pose).track([frame], 0)
     crop = square_crop(track.kp2d_px, track.conf)
     mask = warp_mask(track.masks[0], track.mask_to_frame[0], crop, 128)
     assert 0.05 < mask.mean() < 0.5

@@ -66,6 +66,13 @@ POSE2SIM = Package(
     archive_bytes=51189031,
     licence="BSD-3-Clause, (c) perfanalytics",
 )
+SPORTS2D = Package(
+    registry="pypi",
+    name="sports2d",
+    version="0.8.34",
+    archive_bytes=9050415,
+    licence="BSD-3-Clause, (c) perfanalytics",
+)
 PYBULLET = Package(
     registry="pypi",
     name="pybullet",
@@ -179,7 +186,7 @@ def _two_people(number: int, size_bytes: int, sha256: str) -> Asset:
     )
 
 
-ON_DEMAND = ("motions", "backgrounds", "pose2sim_two_people", "pose_pip", "face", "face_judge")
+ON_DEMAND = ("motions", "backgrounds", "pose2sim_two_people", "sports2d", "pose_pip", "face", "face_judge")
 """Groups that are fetched only where they are named: large, or for one purpose."""
 
 ASSETS: tuple[Asset, ...] = (
@@ -258,6 +265,16 @@ ASSETS: tuple[Asset, ...] = (
     _two_people(2, 610385, "8895092a7cf26359205a427b7ac2f4a935c2e0bd36d9b7a5140cb33faa468a6b"),
     _two_people(3, 801091, "d3daf48cdf9f5603868ddb99166ddaf9b12279e7ce968922926560d5fd3f0c99"),
     _two_people(4, 877130, "1490149dc40e7301fa5ceae23862b044ba5c398a8b2a40df21ed894702728c09"),
+    Asset(
+        name="sports2d_demo",
+        group="sports2d",
+        package=SPORTS2D,
+        member="Sports2D/Demo/demo.mp4",
+        size_bytes=3968304,
+        sha256="d9a66417185647b112304b57093f0c180f37a768e6a14daca75ca541f3b78039",
+        purpose="real video outdoors: one stands, jumps off a roof and runs, one walks by (230 frames, 30 fps)",
+        suffix=".mp4",
+    ),
     Asset(
         name="pose2sim_calibration",
         group="pose2sim",

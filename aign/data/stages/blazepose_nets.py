@@ -8,6 +8,7 @@ Source: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking", 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
@@ -15,6 +16,9 @@ from jaxtyping import Float, Float32, Float64, UInt8
 from aign.data.stages.litert import Net, sigmoid, suppressed, warped
 
 MASK_SIDE_PX = 256
+
+Square: TypeAlias = tuple[float, float, float]
+"""Of a picture: left and upper edge, and side, px."""
 
 _DETECTOR_SIDE_PX = 224
 _CROP_SIDE_PX = MASK_SIDE_PX
@@ -101,17 +105,21 @@ class Nets:
         self._landmark = Net(landmark, threads)
         self._anchors = _anchors()
 
-    def detect(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[Region | None]:
-        """The region of each person, the most confident first; None for one whose keypoints are degenerate."""
-        height, width = frame.shape[:2]
-        side = max(height, width)
-        scale = side / _DETECTOR_SIDE_PX
-        corner = np.array([(side - width) / 2, (side - height) / 2])
-        to_image = np.array([[scale, 0, scale / 2 - 0.5 - corner[0]], [0, scale, scale / 2 - 0.5 - corner[1]]])
+    def detect(self, frame: UInt8[np.ndarray, "h w 3"], square: Square | None = None) -> list[Region | None]:
+        """The region of each person, the most confident first; None for one whose keypoints are degenerate.
+
+        Args:
+            frame: RGB.
+            square: where in it people are looked for, who are found from a fifth of its side on; None: the whole
+                frame.
+        """
+        x, y, side = whole(*frame.shape[:2]) if square is None else square
+        scale, corner = side / _DETECTOR_SIDE_PX, np.array([x, y])
+        to_image = np.array([[scale, 0, scale / 2 - 0.5 + x], [0, scale, scale / 2 - 0.5 + y]])
         boxed = warped(frame, to_image, _DETECTOR_SIDE_PX)
         boxes, logits = self._detector(boxed.astype(np.float32) / 127.5 - 1)
         found = suppressed(boxes[0] / _DETECTOR_SIDE_PX, logits[0, :, 0], self._anchors)
-        points_px = [person[4:8].reshape(2, 2) * side - corner for person in found]
+        points_px = [person[4:8].reshape(2, 2) * side + corner for person in found]
         return [Region.around(middle, rim) for middle, rim in points_px]
 
     def landmarks(self, frame: UInt8[np.ndarray, "h w 3"], region: Region) -> Landmarks:
@@ -137,6 +145,22 @@ def load_nets(detector: Path, landmark: Path, threads: int) -> Nets:
         UserError: a net cannot be loaded.
     """
     return Nets(detector, landmark, threads)
+
+
+def whole(height_px: int, width_px: int) -> Square:
+    """A picture with what is missing to a square, half on either side."""
+    side = max(height_px, width_px)
+    return (width_px - side) / 2, (height_px - side) / 2, side
+
+
+def closer(height_px: int, width_px: int) -> list[Square]:
+    """Squares of half a picture's side that overlap by half and cover it: for people who are small in it."""
+    side = max(height_px, width_px) / 2
+    xs, ys = (
+        np.linspace(0, length - side, 1 + round(2 * (length - side) / side)) if length > side else [(length - side) / 2]
+        for length in (width_px, height_px)
+    )
+    return [(float(x), float(y), side) for y in ys for x in xs]
 
 
 def _anchors() -> Float[np.ndarray, "2254 2"]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from aign.data.stages.blazepose import MIN_FLAG, NUM_LANDMARKS, BlazePose
-from aign.data.stages.blazepose_nets import MASK_SIDE_PX, Landmarks, Region
+from aign.data.stages.blazepose_nets import MASK_SIDE_PX, Landmarks, Region, closer, whole
 
 MAX_PEOPLE = 4
 DETECT_EVERY = 15
@@ -29,7 +29,8 @@ DOUBLE_APART = 0.12
 MIXED_APART = 0.3
 """Somebody found with landmarks nearer than this to somebody followed is a mixture of both."""
 NEW_APART, NEW_FLAG = 0.6, 0.9
-"""Somebody new beside people who are followed is at least so far from each, and the net at least so sure."""
+"""Somebody new beside people who are followed is at least so far from each, and the net at least so sure; if it is less
+sure in two frames on end, before the next search, that was nobody."""
 REGAIN_REACH = 0.75
 """Somebody detected within this of where a lost person was last seen is that person."""
 # These distances are means over the body's landmarks, in radii of the (smaller) person's circle, about half a height.
@@ -80,12 +81,18 @@ class _Look:
 
 @dataclass(frozen=True, kw_only=True)
 class _Person:
-    """Somebody who is followed: where to look next, and the landmarks when last seen."""
+    """Somebody who is followed: where to look next, and the landmarks when last seen.
+
+    Who is new beside people who were followed before is doubtful for a while, and forgotten when the net is twice not
+    sure.
+    """
 
     id: int
     region: Region
     points_px: Float64[np.ndarray, "39 2"]
     lost_frames: int = 0
+    doubtful_frames: int = 0
+    sure: bool = True
 
 
 class PeopleTracker:
@@ -98,11 +105,11 @@ class PeopleTracker:
         self._nets = pose.nets()
         self._people: list[_Person] = []
         self._next_id = 0
-        self._since_search = 0
+        self._frames = 0
 
     def new_shot(self) -> None:
         """Forget everybody: the next frame has nothing to do with the last one."""
-        self._people = []
+        self._people, self._frames = [], 0
 
     def track(self, frames: Iterable[UInt8[np.ndarray, "h w 3"]], first_frame: int) -> list[PersonTrack]:
         """Follow everybody through consecutive RGB frames of one shot.
@@ -124,14 +131,16 @@ class PeopleTracker:
     def _step(self, frame: UInt8[np.ndarray, "h w 3"]) -> dict[int, _Look]:
         """Everybody who is followed, seen in this frame or not."""
         looks = {person.id: self._look(frame, person.region) for person in self._people}
+        self._people = [p for p in self._people if not p.doubtful_frames or p.sure or _is_sure(looks[p.id])]
+        looks = {person.id: looks[person.id] for person in self._people}
         lost = {person.id for person in self._people if _jump(person, looks[person.id]) > MAX_JUMP}
         lost |= _doubles({i: look for i, look in looks.items() if i not in lost}, self._people)
         looks |= {i: replace(looks[i], seen=None) for i in lost}
-        self._since_search += 1
+        due = self._frames % DETECT_EVERY == 0
+        self._frames += 1
         num_seen = len(looks) - len(lost)
-        if num_seen < max(len(looks), 1) or (self._since_search >= DETECT_EVERY and num_seen < MAX_PEOPLE):
-            self._since_search = 0
-            looks |= self._search(frame, {i: look for i, look in looks.items() if look.seen is not None})
+        if num_seen < max(len(looks), 1) or (due and num_seen < MAX_PEOPLE):
+            looks |= self._search(frame, {i: look for i, look in looks.items() if look.seen is not None}, due)
         self._people = list(_followed(looks, self._people))
         return looks
 
@@ -140,18 +149,20 @@ class PeopleTracker:
         is_person = seen.flag >= MIN_FLAG and seen.next_region is not None
         return _Look(region=region, seen=seen if is_person else None)
 
-    def _search(self, frame: UInt8[np.ndarray, "h w 3"], seen: dict[int, _Look]) -> dict[int, _Look]:
-        """Detect people who are not among those `seen`: lost ones, or new ones.
+    def _search(self, frame: UInt8[np.ndarray, "h w 3"], seen: dict[int, _Look], near: bool) -> dict[int, _Look]:
+        """Detect people who are not among those `seen`: lost ones, or new ones; `near`: also those who are small.
 
         Everybody known is painted over first. The detector, made for one person, otherwise finds the known ones
         again, or a mixture: on Pose2Sim's third camera it never sees the second person, with paint in most frames.
         """
         found: dict[int, _Look] = {}
+        size = frame.shape[:2]
+        squares = [whole(*size), *(closer(*size) if near else [])]
         while len(seen) + len(found) < MAX_PEOPLE:
-            known = [*seen.values(), *found.values()]
-            for region in self._nets.detect(_painted(frame, known)):
+            painted = _painted(frame, [*seen.values(), *found.values()])
+            for square, region in ((s, region) for s in squares for region in self._nets.detect(painted, s)):
                 look = self._look(frame, region) if region is not None else None
-                owner = None if look is None else self._owner(look, {**seen, **found})
+                owner = None if look is None else self._owner(look, {**seen, **found}, square is not squares[0])
                 if look is not None and owner is not None:
                     found[owner] = look
                     break
@@ -159,7 +170,7 @@ class PeopleTracker:
                 break
         return found
 
-    def _owner(self, look: _Look, known: dict[int, _Look]) -> int | None:
+    def _owner(self, look: _Look, known: dict[int, _Look], doubtful: bool) -> int | None:
         """The id of the nearest lost person, or a new one; None: this is nobody else than those known."""
         apart = min((_apart(look, other) for other in known.values()), default=np.inf)
         if look.seen is None or apart < MIXED_APART:
@@ -168,18 +179,29 @@ class PeopleTracker:
         owner = min(lost, key=lambda person: _jump(person, look), default=None)
         if owner is not None and _jump(owner, look) < REGAIN_REACH:
             return owner.id
-        if known and (apart < NEW_APART or look.seen.flag < NEW_FLAG):
+        if apart < NEW_APART or ((known or doubtful) and not _is_sure(look)):
             return None
         self._next_id += 1
         return self._next_id - 1
+
+
+def _is_sure(look: _Look) -> bool:
+    return look.seen is not None and look.seen.flag >= NEW_FLAG
 
 
 def _followed(looks: dict[int, _Look], before: list[_Person]) -> Iterator[_Person]:
     """Who is looked for in the next frame."""
     known = {person.id: person for person in before}
     for i, look in looks.items():
+        doubtful = known[i].doubtful_frames - 1 if i in known else DETECT_EVERY * bool(known)
         if look.seen is not None and (region := look.seen.next_region) is not None:
-            yield _Person(id=i, region=region, points_px=look.seen.points_px)
+            yield _Person(
+                id=i,
+                region=region,
+                points_px=look.seen.points_px,
+                doubtful_frames=max(doubtful, 0),
+                sure=_is_sure(look),
+            )
         elif known[i].lost_frames < MAX_LOST_FRAMES:
             yield replace(known[i], lost_frames=known[i].lost_frames + 1)
 
