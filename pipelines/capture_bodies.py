@@ -148,12 +148,8 @@ def _captured(
         name = footage.name if index == 0 else f"{footage.name}-person-{index + 1}"
         about = {"name": name, "source": str(footage.video.video.path), "licence": "; ".join(licences)}
         motions.append(grounded(person.seen, predictor.body, world, **about))
-        before, after = person.jitter_m_per_s3
         notes = "".join(f"; {note}" for note in person.notes)
-        say(
-            f"{name}: {person.seen.known.sum()} of {footage.frames} frames; jitter {before:.1f} m/s3, after "
-            f"{wanted.filter} {after:.1f}{notes}"
-        )
+        say(f"{name}: {person.seen.known.sum()} of {footage.frames} frames; {person.jitter(wanted.filter)}{notes}")
     return CapturedVideo(
         footage=footage, folder=folder, people=tuple(people), motions=tuple(motions), up=up, licences=licences
     )  # fmt: skip
@@ -167,7 +163,7 @@ def _settings(wanted: Capturing, video: CapturedVideo) -> tuple[Entry, ...]:
         Entry(term="model", text=wanted.model),
         Entry(term="people", text="everybody" if wanted.everybody else "the main person"),
         Entry(term="adapted", text="; ".join(notes) if wanted.adapt else "no"),
-        Entry(term="filter", text=wanted.filter),
+        Entry(term="filter", text=f"{wanted.filter}; {video.people[0].jitter(wanted.filter)}"),
         Entry(term="where up is", text=video.up.how),
     )
 

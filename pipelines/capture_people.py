@@ -1,5 +1,6 @@
 """The people of one video, captured by a motion-capture model: clips of the store in, motions and figures out."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class CapturedPerson:
     Attributes:
         seen: bodies in the camera, whole, of one shape and filtered.
         quality: figures of each frame.
-        jitter_m_per_s3: before and after the filter.
+        jitter_m_per_s3: before and after the filter; NaN where no four frames on end are known.
         notes: of the adaptation.
     """
 
@@ -64,6 +65,13 @@ class CapturedPerson:
     quality: FrameQuality
     jitter_m_per_s3: tuple[float, float]
     notes: tuple[str, ...]
+
+    def jitter(self, how: Filter) -> str:
+        """How much the person shakes, in words."""
+        before, after = self.jitter_m_per_s3
+        if math.isnan(before):
+            return "too few frames on end for a jitter"
+        return f"jitter {before:,.0f} m/s3, after {how} {after:,.0f}"
 
 
 @dataclass(frozen=True, kw_only=True)

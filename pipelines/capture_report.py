@@ -35,13 +35,11 @@ def write_capture_report(video: CapturedVideo, settings: Sequence[Entry], card: 
     frames, known = video.footage.frames, int(video.people[0].seen.known.sum())
     lens = "assumed, so depth and size are rough" if video.footage.assumed else "calibrated"
     people = zip(video.motions, video.people, strict=True)
-    before, after = video.people[0].jitter_m_per_s3
     page = CapturePage(
         title=f"{video.footage.name}: captured",
         summary=(
             f"{len(video.people)} of {len(video.footage.people)} people that were followed; the first is seen in "
-            f"{known} of {frames} frames. The field of view is {lens}. The filter took the jitter from {before:,.0f} "
-            f"to {after:,.0f} m/s3.",
+            f"{known} of {frames} frames. The field of view is {lens}.",
             "The curves compare the body with what was detected in the video. They do not know the truth: a small "
             "error does not make a pose right, a large one makes it wrong.",
         ),

@@ -11,7 +11,8 @@ from aign.data.schema import ClipKey
 
 MAX_GAP_S = 1.0
 MAX_JUMP = 0.35
-"""From one clip of a person to the next, keypoints move on average by at most this share of the person's size."""
+"""From one clip of a person to the next, keypoints move on average by at most this share of the person's size,
+the smaller of both ends."""
 LEAST_SHARE = 0.25
 """Of the keypoints, that both ends must show."""
 
@@ -75,7 +76,7 @@ def _jump(before: FollowedClip, after: FollowedClip) -> float:
     both = here & there
     if both.sum() < LEAST_SHARE * len(both):
         return np.inf
-    size = max(_size_px(here_px, here), _size_px(there_px, there), 1.0)
+    size = max(min(_size_px(here_px, here), _size_px(there_px, there)), 1.0)
     return float(np.linalg.norm(here_px[both] - there_px[both], axis=1).mean()) / size
 
 

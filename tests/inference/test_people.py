@@ -32,6 +32,7 @@ def test_who_stands_elsewhere_or_comes_back_late_is_someone_new():
     a, elsewhere, late = clip(0, 40, 100), clip(40, 20, 500), clip(95, 20, 180)
     assert starts(people_of([a, elsewhere, late])) == [[0], [40], [95]]
     assert starts(people_of([a, clip(60, 20, 180)])) == [[0, 60]], "away for less than a second"
+    assert len(people_of([a, clip(40, 20, 180, size=2.5)])) == 2, "after a cut to somebody nearer"
 
 
 def test_two_side_by_side_keep_apart_whatever_the_order():
