@@ -46,7 +46,7 @@ from pipelines.tune_folder import SearchFolder
 from pipelines.tune_search import Plan, Scheduler, scheduler_of
 from pipelines.tune_trial import Searched
 
-TRIALS, STEPS, ORDERS = 24, 360, 400
+TRIALS, STEPS, ORDERS = 24, 1080, 400
 CORES = os.cpu_count() or 1
 FLAGS = ("--labelled-batch", "16", "--unlabelled-batch", "48", "--task.lifter.width", "128", "--task.critic-width",
          "128", "--fit.ema", "0.98")  # fmt: skip
