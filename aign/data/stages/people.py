@@ -17,7 +17,7 @@ from aign.data.stages.blazepose_nets import MASK_SIDE_PX, Landmarks, Region, clo
 
 MAX_PEOPLE = 4
 DETECT_EVERY = 15
-"""Frames between searches for further people while somebody is followed."""
+"""Frames between searches for further people while somebody is followed, and for people who are small."""
 MAX_LOST_FRAMES = 5
 """So long may somebody be out of sight and keep the id."""
 MIN_TRACK_FRAMES = 16
@@ -149,15 +149,15 @@ class PeopleTracker:
         is_person = seen.flag >= MIN_FLAG and seen.next_region is not None
         return _Look(region=region, seen=seen if is_person else None)
 
-    def _search(self, frame: UInt8[np.ndarray, "h w 3"], seen: dict[int, _Look], near: bool) -> dict[int, _Look]:
-        """Detect people who are not among those `seen`: lost ones, or new ones; `near`: also those who are small.
+    def _search(self, frame: UInt8[np.ndarray, "h w 3"], seen: dict[int, _Look], small: bool) -> dict[int, _Look]:
+        """Detect people who are not among those `seen`: lost ones, or new ones; also who is `small`.
 
         Everybody known is painted over first. The detector, made for one person, otherwise finds the known ones
         again, or a mixture: on Pose2Sim's third camera it never sees the second person, with paint in most frames.
         """
         found: dict[int, _Look] = {}
         size = frame.shape[:2]
-        squares = [whole(*size), *(closer(*size) if near else [])]
+        squares = [whole(*size), *(closer(*size) if small else [])]
         while len(seen) + len(found) < MAX_PEOPLE:
             painted = _painted(frame, [*seen.values(), *found.values()])
             for square, region in ((s, region) for s in squares for region in self._nets.detect(painted, s)):
@@ -170,7 +170,7 @@ class PeopleTracker:
                 break
         return found
 
-    def _owner(self, look: _Look, known: dict[int, _Look], doubtful: bool) -> int | None:
+    def _owner(self, look: _Look, known: dict[int, _Look], small: bool) -> int | None:
         """The id of the nearest lost person, or a new one; None: this is nobody else than those known."""
         apart = min((_apart(look, other) for other in known.values()), default=np.inf)
         if look.seen is None or apart < MIXED_APART:
@@ -179,7 +179,7 @@ class PeopleTracker:
         owner = min(lost, key=lambda person: _jump(person, look), default=None)
         if owner is not None and _jump(owner, look) < REGAIN_REACH:
             return owner.id
-        if apart < NEW_APART or ((known or doubtful) and not _is_sure(look)):
+        if apart < NEW_APART or ((known or small) and not _is_sure(look)):
             return None
         self._next_id += 1
         return self._next_id - 1
