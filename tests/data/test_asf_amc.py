@@ -154,10 +154,12 @@ def test_ten_thousand_lines_are_parsed_fast(tmp_path):
     """5,000 frames in a second on one core: here 1,000 in a third, so that a busy machine does not fail it."""
     path = write(tmp_path / "01", random_frames(20) * 50)
     asf = parse_asf(tmp_path / "01" / "01.asf")
-    began = time.process_time()
-    motion = parse_amc(path, asf)
-    assert len(motion["root"]) == 1000
-    assert time.process_time() - began < 0.33
+    seconds = []
+    for _ in range(3):
+        began = time.process_time()
+        assert len(parse_amc(path, asf)["root"]) == 1000
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.33
 
 
 # ------------------------------------------------------------------------------------------------------------- finding

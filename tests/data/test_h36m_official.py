@@ -430,10 +430,10 @@ def test_silhouettes_that_are_damaged_short_or_of_another_size(filmed, tmp_path)
 def test_a_sequence_of_3000_frames_is_read_in_milliseconds(tmp_path):
     write_cdf(tmp_path / "a.cdf", 1000 * motion_m(3000).reshape(3000, 96))
     read_joints_3d(tmp_path / "a.cdf")
-    began = time.perf_counter()
+    began = time.process_time()
     assert read_joints_3d(tmp_path / "a.cdf").shape == (3000, 17, 3)
     # 12 ms alone on the machine this was written on.
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_no_file_is_run(tmp_path):

@@ -107,7 +107,7 @@ def test_a_cluster_that_does_not_answer_is_said_at_once(address, capsys, tmp_pat
     monkeypatch.setattr("ray.is_initialized", lambda: False)  # another test's Ray may be up in this process
     began = time.monotonic()
     assert cli.main(["preprocess", "demo-motions", "--store", str(tmp_path / "s"), "--address", address]) == 2
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60, "Ray by itself would try for minutes"
     assert f"{FOUND}\naign preprocess: no Ray cluster answers at {address}: " in capsys.readouterr().err
     assert not list((tmp_path / "s").iterdir())
 

@@ -69,7 +69,7 @@ def test_preprocessing_goes_on_after_ctrl_c_and_after_kill_9(tmp_path, demo_stor
 
 
 def test_ctrl_c_while_training(tmp_path, demo_store):
-    steps, every = 200, 40
+    steps, every = 400, 40
     flags = ("--fit.steps", str(steps), "--fit.validate-every", str(every), "--fit.log-every", "1", *TINY)
     command = ("train", "lifting-demo", "--store", demo_store.url, "--name", "run", *flags)
     folder = tmp_path / "runs" / "run"

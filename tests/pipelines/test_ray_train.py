@@ -126,7 +126,7 @@ class Dying(RayHooks):
         mark = self.run_dir / "died"
         if self.rank == 1 and step == 13 and not mark.exists():
             mark.write_text("")
-            time.sleep(3)  # a reported checkpoint counts when Ray's controller has seen it
+            rt.get_all_reported_checkpoints()  # which count when Ray's controller has seen them
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_is_one_line(workers, ray_cluster, demo_store,
     last = capsys.readouterr().err.splitlines()[-1]
     assert "the loss is not finite at step" in last
     assert "Lower --fit.lr" in last
-    assert seconds < 100, "it is not tried again"
+    assert seconds < 200, "it is not tried again"
     tracking = open_tracking(tmp_path / "mlflow")
     (run,) = client_of(tracking.uri).search_runs(["1"])
     assert run.info.status == "FAILED"
