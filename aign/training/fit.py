@@ -17,6 +17,7 @@ from aign.framework.aign import Aign
 from aign.framework.errors import UserError
 from aign.training.gradients import cosines, dead_terms, louder, shares, squares, term_products
 from aign.training.hooks import Hooks
+from aign.training.precision import InBfloat16
 from aign.training.state import Feed, TrainState, averaged, nets
 
 
@@ -35,6 +36,7 @@ class FitConfig:
         validate_every: steps between validations and checkpoints.
         accumulate: batches of a step. Their gradients are averaged before the networks are updated once, so that a
             step learns from so many times the recipe's batch with the memory of one.
+        bfloat16: whether the networks compute in it; their parameters, the renderer and the losses stay float32.
     """
 
     steps: int = 2000
@@ -46,6 +48,7 @@ class FitConfig:
     log_every: int = 20
     validate_every: int = 500
     accumulate: int = 1
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
@@ -92,21 +95,26 @@ def _check_finite(step: int, values: Mapping[str, Tensor]) -> None:
 
 
 def _backward(
-    state: TrainState, wrapped: Aign[Any, Any, Any], share: float, watched: bool
+    state: TrainState, bare: Aign[Any, Any, Any], wrapped: Aign[Any, Any, Any], share: float, watched: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:  # the two updates share one generator pass
     """Add `share` of the next batch's gradients to every network's; its mean losses and its `term_products`."""
-    aign, batch = state.aign, state.feed.next()
+    batch = state.feed.next()
     z = wrapped.encode(batch)
     _freeze(state, True)
-    losses = aign.generator_losses(batch, z)
-    pulls = term_products(aign, losses, z) if watched else {}
-    (share * aign.total(losses)).backward()  # type: ignore[no-untyped-call]
+    losses = bare.generator_losses(batch, z)
+    pulls = term_products(bare, losses, z) if watched else {}
+    (share * bare.total(losses)).backward()  # type: ignore[no-untyped-call]
     _freeze(state, False)
     critic_losses = wrapped.critic_losses(batch, z)
     for loss in critic_losses.values():
         (share * loss).backward()  # type: ignore[no-untyped-call]
     means = {name: value.detach().mean() for name, value in losses.items()}
     return means | {f"critic/{name}": value.detach() for name, value in critic_losses.items()}, pulls
+
+
+def _computed(aign: Aign[Any, Any, Any], config: FitConfig) -> Aign[Any, Any, Any]:
+    """The same networks in the precision that is asked for."""
+    return aign.map_nets(InBfloat16) if config.bfloat16 else aign
 
 
 @contextmanager
@@ -138,10 +146,10 @@ def train_step(
     playing = ("encode", *state.aign.playing)
     for name in playing:
         state.optimizers[name].zero_grad(set_to_none=True)
-    found = []
+    bare, found = _computed(state.aign, config), []
     for left in reversed(range(config.accumulate)):
         with _unshared(wrapped, left > 0):
-            found.append(_backward(state, wrapped, 1 / config.accumulate, watched))
+            found.append(_backward(state, bare, wrapped, 1 / config.accumulate, watched))
     means, pulls = _mean([one for one, _ in found]), _mean([one for _, one in found])
     norms = {"gradient": nn.utils.clip_grad_norm_(_parameters(state, "encode"), config.clip_norm)}
     for name in state.aign.playing:
@@ -180,8 +188,15 @@ def _adam(net: nn.Module, lr: float, beta1: float) -> torch.optim.Adam:
     return torch.optim.Adam(net.parameters(), lr=lr, betas=(beta1, 0.999), fused=True)
 
 
+def _channels_last(net: nn.Module) -> nn.Module:
+    moved: nn.Module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    return moved
+
+
 def start(aign: Aign[Any, Any, Any], feed: Feed, config: FitConfig, device: torch.device) -> TrainState:
     """A training at step 0: networks and memories on the device, optimizers made."""
+    if config.bfloat16:  # the layout of pixels that such convolutions are fastest in
+        aign = aign.map_nets(_channels_last)
     optimizers = {"encode": _adam(aign.encode.to(device), config.lr, config.beta1)}
     critics = {}
     for name, critic in aign.critics.items():
@@ -216,7 +231,7 @@ def fit(
     state = start(aign, feed, config, hooks.device)
     if (saved := hooks.restore()) is not None:
         state.load_state_dict(saved, identity)
-    wrapped = state.aign.map_nets(hooks.wrap)
+    wrapped = _computed(state.aign, config).map_nets(hooks.wrap)
     metrics, loudest = (dict((saved or {}).get(name, {})) for name in ("metrics", "loudest"))
     seconds, first = 0.0, state.step
     with progress(config.steps - first, "train", "steps") as advance:

@@ -1,9 +1,19 @@
 """Who is the main person, what is too short for a clip, and pictures in the clips' own order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from aign.data.datasets.video.person_clips import PersonClip, cropped, cut_by_travel, hard_masks, main_first, of_track
+from aign.data.datasets.video.person_clips import (
+    PersonClip,
+    cropped,
+    cut_by_travel,
+    doubtful,
+    hard_masks,
+    main_first,
+    of_track,
+)
 from aign.data.stages.crops import rescale_points
 from aign.data.stages.people import PersonTrack
 
@@ -69,9 +79,20 @@ def test_convention_a_track_in_working_pixels_becomes_a_clip_in_those_of_the_vid
     )  # fmt: skip
     made = of_track(track, SCALE)
     assert (made.person, made.frames) == (2, range(7, 27))
+    assert made.belief == 1.0, "of the frames that show the person"
     seen = conf[:, 0] > 0
     np.testing.assert_allclose(made.kp2d_px[seen], points[seen], atol=1e-3)
     assert (made.kp2d_px[4] == 0).all(), "where nobody was found nothing is claimed"
+
+
+def test_who_is_hardly_a_person_is_left_out_beside_others_who_are():
+    sure, ghost = replace(clip(0, 0, 20), belief=0.97), replace(clip(3, 30, 47), belief=0.86)
+    assert doubtful([sure, ghost]) == {
+        1: "person 3, frames 30 to 76: hardly a person, flag 0.86 where others have 0.9 and more"
+    }
+    assert doubtful([ghost, ghost]) == {}, "nobody is surer: these may be people in a poor picture"
+    assert doubtful([sure, clip(1, 0, 20)]) == {}, "somebody else's detections are believed"
+    assert doubtful([]) == {}
 
 
 @pytest.mark.parametrize("side", [32, 48])

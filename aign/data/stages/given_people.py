@@ -66,7 +66,7 @@ class GivenPeople:
             first_frame=person.first_frame + part.start,
             kp2d_px=points.astype(np.float32),
             conf=conf,
-            flag=conf.max(1),
+            flag=(conf.max(1) > 0).astype(np.float32),
             masks=masks,
             mask_to_frame=to_frame,
         )

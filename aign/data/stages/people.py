@@ -30,14 +30,16 @@ MIXED_APART = 0.3
 """Somebody found with landmarks nearer than this to somebody followed is a mixture of both."""
 NEW_APART, NEW_FLAG = 0.6, 0.9
 """Somebody new beside people who are followed is at least so far from each, and the net at least so sure; if it is less
-sure in two frames on end, before the next search, that was nobody."""
+sure in two frames on end, before the next search, that was nobody. Clips in which the net is less sure on average are
+left out of a range of frames that has sure ones."""
 REGAIN_REACH = 0.75
 """Somebody detected within this of where a lost person was last seen is that person."""
 # These distances are means over the body's landmarks, in radii of the (smaller) person's circle, about half a height.
 # Measured on Pose2Sim's two people at 60 frames per second: motion stays below 0.05 a frame, a change of person is 0.4
 # to 0.7; mixtures of both are 0.1 to 0.35 away from one of them, the two themselves 0.8 and more while both are seen.
 # On Sports2D's two people outdoors the second one is found at 4.5 with a flag of 1.00; eleven times something else is:
-# parts of somebody followed (0.34 to 0.57) and trees (flags 0.51 to 0.87).
+# parts of somebody followed (0.34 to 0.57) and trees (flags 0.51 to 0.87). In a film of cyclists a parked bicycle that
+# nobody stands beside is followed for 47 frames with a mean flag of 0.86; people in the same film have 0.94 and more.
 
 _BODY = slice(11, NUM_LANDMARKS)
 _PAINT_ABOVE = 96  # a mask's 128 less two logits: rather too much than a rim that looks like somebody
@@ -69,6 +71,11 @@ class PersonTrack:
     def num_frames(self) -> int:
         """Frames from the first to the last sight."""
         return len(self.flag)
+
+    @property
+    def belief(self) -> float:
+        """The mean flag of the frames that show the person."""
+        return float(self.flag[self.flag > 0].mean())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
 def chain(video: VideoFile, framing: Framing, given: Given | None) -> dict[str, Stage]:
     """The stages of a video, by the names in `DEPENDS`."""
     flow = framing.flow_method
-    who = stage("people", "2", net=video.nets, detect_every=people.DETECT_EVERY)
+    who = stage("people", "3", net=video.nets, detect_every=people.DETECT_EVERY)
     return {
         "decode": stage("decode", "2", longest_side_px=WORKING_SIDE_PX),
         "shots": stage("shots", "1", change=shots.MIN_CHANGE, ratio=shots.MIN_RATIO),

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from aign.data import pixels
 from aign.data.stages.crops import crop_image, crop_points, rescale_points, split_by_travel, square_crop, warp_mask
 from aign.data.stages.flow import FlowMethod, flow_pairs
-from aign.data.stages.people import MIN_TRACK_FRAMES, PersonTrack
+from aign.data.stages.people import MIN_TRACK_FRAMES, NEW_FLAG, PersonTrack
 from aign.data.stages.quality import Quality, QualityLimits, assess
 from aign.geometry.skeleton import Skeleton
 
@@ -40,6 +40,7 @@ class PersonClip:
         kp2d_px: in pixels of the whole picture; 0 where the confidence is 0.
         kp2d_conf: 0..1.
         net_masks: where the landmark net ran.
+        belief: of the landmark net that this is a person, 0..1; 1 where others say so.
     """
 
     person: int
@@ -47,6 +48,7 @@ class PersonClip:
     kp2d_px: Float32[np.ndarray, "t j 2"]
     kp2d_conf: Float32[np.ndarray, "t j"]
     net_masks: NetMasks | None
+    belief: float = 1.0
 
     @property
     def frames(self) -> range:
@@ -90,6 +92,7 @@ def of_track(track: PersonTrack, scale: Scale) -> PersonClip:
         kp2d_px=kp2d_px,
         kp2d_conf=track.conf,
         net_masks=masks,
+        belief=track.belief,
     )
 
 
@@ -110,6 +113,21 @@ def cut_by_travel(clip: PersonClip, scale: Scale) -> tuple[list[PersonClip], lis
                 f"person {clip.person}, frames {first} to {last}: {count} frames; {MIN_TRACK_FRAMES} needed"
             )
     return clips, left_out
+
+
+def doubtful(clips: Sequence[PersonClip]) -> dict[int, str]:
+    """Clips that are of nobody, by index, with the reason: the net hardly believes in them, and is sure of others.
+
+    Where it is sure of none they may be of people in a poor picture, and stay.
+    """
+    if all(clip.belief < NEW_FLAG for clip in clips):
+        return {}
+    return {
+        index: f"person {clip.person}, frames {clip.first_frame} to {clip.frames[-1]}: hardly a person, "
+        f"flag {clip.belief:.2f} where others have {NEW_FLAG:g} and more"
+        for index, clip in enumerate(clips)
+        if clip.belief < NEW_FLAG
+    }
 
 
 def main_first(clips: Sequence[PersonClip]) -> list[list[PersonClip]]:

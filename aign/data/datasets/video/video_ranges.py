@@ -37,6 +37,7 @@ from aign.data.datasets.video.person_clips import (
     PersonClip,
     cropped,
     cut_by_travel,
+    doubtful,
     hard_masks,
     main_first,
     of_track,
@@ -161,7 +162,11 @@ class VideoRange:
             raise UserError(f"{self.source}: nobody was followed for {people.MIN_TRACK_FRAMES} frames{seen}")
         if missing := self.index.num_missing if self.stop == self.index.num_frames else 0:
             left_out.append(f"{missing} frames that the header promises: the file is truncated")
-        return Made(tables=self._keyed(how, clips, rows), left_out=tuple(left_out))
+        nobody = doubtful(clips)
+        left_out += nobody.values()
+        kept = [index for index in range(len(clips)) if index not in nobody]
+        tables = self._keyed(how, [clips[i] for i in kept], [rows[i] for i in kept])
+        return Made(tables=tables, left_out=tuple(left_out))
 
     def _keyed(
         self, how: Making, clips: Sequence[PersonClip], rows: Sequence[Mapping[str, Mapping[str, Any]]]
