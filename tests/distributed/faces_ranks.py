@@ -1,4 +1,4 @@
-"""Trainings of faces in float64, as one process or as a rank of several gloo processes."""
+"""Trainings of faces in float64, and one in bfloat16, as one process or as a rank of several gloo processes."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from aign.training.state import Feed
 from tests.distributed.ranks import RankHooks
 
 STEPS = 10
+BFLOAT16 = "bfloat16"
+"""A run of super-resolution whose networks compute in it."""
 
 
 class Wide:
@@ -63,12 +65,14 @@ def recipes() -> dict[str, SuperResolutionRecipe | InpaintingRecipe]:
 
 def train(name: str, url: str, hooks: LocalHooks) -> None:
     """Into hooks.run_dir: checkpoint.pt and metrics.jsonl."""
-    made = recipes()[name]
+    lean = name == BFLOAT16
+    made = recipes()["superresolution" if lean else name]
     training: FaceTraining = task_of(made).prepare(made, Store.open(url), hooks)
-    aign = training.aign
-    critics = {n: replace(c, net=c.net.double()) for n, c in aign.critics.items()}
-    aign = replace(aign, encode=aign.encode.double(), critics=critics)
-    fit(aign, Wide(training.feed), made.fit, hooks, lambda _: {}, {})
+    if lean:
+        fit(training.aign, training.feed, replace(made.fit, bfloat16=True), hooks, lambda _: {}, {})
+    else:
+        aign = training.aign.map_nets(lambda net: net.double())
+        fit(aign, Wide(training.feed), made.fit, hooks, lambda _: {}, {})
     training.feed.close()
 
 
@@ -77,6 +81,6 @@ def rank(number: int, world: int, url: str, folder: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(number)  # nothing may depend on the process's own random state
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=world)
-    for name in recipes():
+    for name in (*recipes(), BFLOAT16):
         train(name, url, RankHooks(Path(folder) / name / f"rank{number}", number, world))
     distributed.destroy_process_group()

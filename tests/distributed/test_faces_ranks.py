@@ -7,7 +7,7 @@ import torch
 
 from aign.training import LocalHooks
 from aign.training.checkpoint import load_state
-from tests.distributed.faces_ranks import STEPS, rank, recipes, train
+from tests.distributed.faces_ranks import BFLOAT16, STEPS, rank, recipes, train
 from tests.distributed.test_two_ranks import TOLERANCE, largest_gap, tensors
 from tests.tasks.toy_faces import toy_store
 
@@ -20,7 +20,7 @@ def runs(tmp_path_factory):
     store = toy_store(str(folder / "store"), count=128)
     torch.multiprocessing.spawn(rank, args=(2, store.url, str(folder)), nprocs=2)
     torch.set_num_threads(1)
-    for name in NAMES:
+    for name in (*NAMES, BFLOAT16):
         train(name, store.url, LocalHooks(folder / name / "alone"))
     return folder
 
@@ -51,3 +51,15 @@ def test_losses_are_means_over_the_ranks(runs, name):
     )
     for one, ours in zip(alone, first, strict=True):
         assert ours == pytest.approx(one, abs=1e-6)
+
+
+def test_in_bfloat16_two_ranks_are_one_but_for_rounding(runs):
+    ours, other = (state(runs, BFLOAT16, who) for who in ("rank0", "rank1"))
+    assert largest_gap(tensors(ours), tensors(other)) == 0
+    alone, first = (
+        [json.loads(line) for line in (runs / BFLOAT16 / who / "metrics.jsonl").read_text().splitlines()]
+        for who in ("alone", "rank0")
+    )
+    for one, both in zip(alone, first, strict=True):
+        losses = {name: value for name, value in one.items() if name.startswith("loss/")}
+        assert {name: both[name] for name in losses} == pytest.approx(losses, rel=0.02, abs=1e-4)
