@@ -97,7 +97,8 @@ def reproduce_here(bench: Bench, chosen: Chosen, seeds: int, device: torch.devic
 def config_of(bench: Bench) -> dict[str, str | int | None]:
     """What a folder belongs to."""
     begun = {} if bench.start is None else {"start": str(bench.start)}
-    return {"table": "faces", "store": bench.store.hash, "side_px": bench.side_px, "steps": bench.steps, **begun}
+    lean = {"bfloat16": "yes"} if bench.bfloat16 else {}
+    return {"table": "faces", "store": bench.store.hash, "side_px": bench.side_px, "steps": bench.steps, **begun, **lean}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--start", type=Path, help="folder of an earlier table, whose networks go on here")
     parser.add_argument("--sweep-steps", type=int, default=500)
+    parser.add_argument("--bfloat16", action="store_true", help="train in it, where the processor or GPU computes it")
     parser.add_argument("--groups", nargs="+", choices=GROUPS, default=ALL)
     parser.add_argument("--only", nargs="+", default=())
     parser.add_argument("--train-only", action="store_true", help="so that several processes share the rows")
@@ -126,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps=args.steps,
         sweep_steps=args.sweep_steps,
         start=args.start.expanduser().absolute() if args.start else None,
+        bfloat16=args.bfloat16,
     )
     chosen = chosen_rows(store, args.side_px, args.groups, args.only)
     if args.train_only:

@@ -84,6 +84,7 @@ class Bench:
         steps: of each row in place of the recipes' own, or None.
         sweep_steps: of each row of the sweep.
         start: folder of another table, whose runs ours go on from; None: new networks.
+        bfloat16: whether networks are trained in it.
     """
 
     store: Store
@@ -92,6 +93,7 @@ class Bench:
     steps: int | None = None
     sweep_steps: int = 500
     start: Path | None = None
+    bfloat16: bool = False
 
     @cached_property
     def test(self) -> Selection:
@@ -150,8 +152,8 @@ class Bench:
             raise UserError(f"row {row.key} has no recipe; allowed is a row that is trained")
         steps = self.sweep_steps if row.group == "sweep" else self.steps
         made: SuperResolutionRecipe | InpaintingRecipe = row.recipe
-        fit_config = made.fit if steps is None else replace(made.fit, steps=steps)
-        made = replace(made, seed=seed, name=f"{row.key}-seed{seed}", fit=fit_config)
+        fit = replace(made.fit, bfloat16=self.bfloat16, **({} if steps is None else {"steps": steps}))
+        made = replace(made, seed=seed, name=f"{row.key}-seed{seed}", fit=fit)
         if self.start is not None:
             package = self.start / "runs" / made.name / "package"
             if not package.is_dir():

@@ -64,7 +64,7 @@ class FaceRecipe:
     batch: int = 16
     loader_streams: int = 4
     loader_mix: int = 4
-    fit: FitConfig = FitConfig(steps=1200, lr=1e-3, critic_lr=1e-3, log_every=50, validate_every=400, ema=0.99)
+    fit: FitConfig = FitConfig(steps=2000, lr=1e-3, critic_lr=1e-3, log_every=50, validate_every=500, ema=0.995)
     protocol: str = SUPERRESOLUTION_PROTOCOL
     seed: int = 0
 

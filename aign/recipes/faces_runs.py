@@ -22,7 +22,7 @@ def superresolution_32() -> SuperResolutionRecipe:
     """32 to 128 px, the paper's size."""
     base = superresolution_recipe()
     generator = replace(base.task.generator, low_px=32, channels=64, blocks=8)
-    task = replace(base.task, generator=generator, critic=replace(base.task.critic, channels=32))
+    task = replace(base.task, generator=generator)
     return replace(base, name="superresolution-32-128", task=task)
 
 
@@ -32,7 +32,8 @@ def superresolution_tiny() -> SuperResolutionRecipe:
     task = replace(
         base.task,
         generator=replace(base.task.generator, low_px=8, channels=16, blocks=2),
-        critic=replace(base.task.critic, channels=16, gamma=1.0),
+        critic=replace(base.task.critic, channels=16, patches=False, gamma=1.0),
+        weights=superresolution.weights(render=100.0, critic=0.3),
     )
     fit = replace(base.fit, steps=300, lr=2e-3, ema=0.98, validate_every=300)
     return replace(base, name="superresolution-8-32", task=task, fit=fit)

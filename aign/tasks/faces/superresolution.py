@@ -110,7 +110,7 @@ class SuperResolutionConfig:
 
     generator: SuperResolverShape = SuperResolverShape()
     critic: CriticConfig = CriticConfig()
-    weights: dict[str, float] = field(default_factory=lambda: weights(render=100.0, critic=0.3))
+    weights: dict[str, float] = field(default_factory=lambda: weights(render=100.0, critic=1.0))
 
 
 class SuperResolver(nn.Module):
