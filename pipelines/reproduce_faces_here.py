@@ -98,7 +98,14 @@ def config_of(bench: Bench) -> dict[str, str | int | None]:
     """What a folder belongs to."""
     begun = {} if bench.start is None else {"start": str(bench.start)}
     lean = {"bfloat16": "yes"} if bench.bfloat16 else {}
-    return {"table": "faces", "store": bench.store.hash, "side_px": bench.side_px, "steps": bench.steps, **begun, **lean}
+    return {
+        "table": "faces",
+        "store": bench.store.hash,
+        "side_px": bench.side_px,
+        "steps": bench.steps,
+        **begun,
+        **lean,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
