@@ -43,8 +43,9 @@ SWEPT = tuple(10 ** (k / 2) for k in range(-3, 4))
 """Weights of the critic, times the recipe's."""
 SWEPT_EXACT = (0.1, 1.0, 10.0)
 """The same where the renderer is built into the generator."""
-ALONE_SHARE = 0.9
-"""Of one person's pictures are remembered: there are few, and nobody else is to be told from them."""
+ALONE_SHARE, ALONE_WEIGHT = 0.9, 0.1
+"""Of one person's pictures are remembered: there are few, and nobody else is to be told from them. Weight of their
+critic by the recipe's: it is always sure, so it pulls harder than the critic of a crowd."""
 LEAST_DB, LEAST_POINTS, LEAST_AREA = 40.0, 60.0, 0.15
 """What is asked for: of faithfulness, of the change of sex and age, and of the area of lips."""
 
@@ -132,9 +133,10 @@ def _resolved(base: SuperResolutionRecipe, person: int | None) -> tuple[FaceRow,
         ("cycle", "cycle, no renderer", (CONTROLLED,), cycled(loose)),
         (PLAIN, "ours, no bias", every, base),
     ]
+    alone = replace(_weighed(base, ALONE_WEIGHT), memory_share=ALONE_SHARE)
     for key, bias in biases.items():
-        share = ALONE_SHARE if key == IDENTITY_ROW else base.memory_share
-        rows.append((key, f"ours, {bias}", (bias,), replace(base, bias=bias, memory_share=share)))
+        recipe = replace(alone if key == IDENTITY_ROW else base, bias=bias)
+        rows.append((key, f"ours, {bias}", (bias,), recipe))
     made = (
         FaceRow(key=key, label=label, group="superresolution", judged_by=by, recipe=recipe)
         for key, label, by, recipe in rows
@@ -160,20 +162,25 @@ def _swept(base: SuperResolutionRecipe) -> tuple[FaceRow, ...]:
     found = []
     for exact, factors in ((False, SWEPT), (True, SWEPT_EXACT)):
         for factor in factors:
-            recipe = replace(_with_exact(base, exact), bias=CONTROLLED)
-            weights = {**recipe.task.weights, "critic": factor * recipe.task.weights["critic"]}
-            weight = weights["critic"] / weights["render"]
+            recipe = replace(_weighed(_with_exact(base, exact), factor), bias=CONTROLLED)
+            weight = recipe.task.weights["critic"] / recipe.task.weights["render"]
             found.append(
                 FaceRow(
                     key=f"sweep-{'exact-' if exact else ''}{weight:.0e}",
                     label=f"critic by {'exact ' if exact else ''}renderer {weight:.1e}",
                     group="sweep",
                     judged_by=(CONTROLLED,),
-                    recipe=replace(recipe, task=replace(recipe.task, weights=weights)),
+                    recipe=recipe,
                     weight=weight,
                 )
             )
     return tuple(found)
+
+
+def _weighed(recipe: SuperResolutionRecipe, factor: float) -> SuperResolutionRecipe:
+    """The critic's weight so many times the recipe's."""
+    weights = {**recipe.task.weights, "critic": factor * recipe.task.weights["critic"]}
+    return replace(recipe, task=replace(recipe.task, weights=weights))
 
 
 def is_exact(row: FaceRow) -> bool:

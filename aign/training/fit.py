@@ -20,6 +20,9 @@ from aign.training.hooks import Hooks
 from aign.training.precision import InBfloat16
 from aign.training.state import Feed, TrainState, averaged, nets
 
+BETAS = (0.5, 0.999)
+"""Adam's moments; the first is the author code's (papers.md 2.4)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -29,7 +32,6 @@ class FitConfig:
         steps: generator steps; critics step as often.
         lr: learning rate of the generator at the start; it falls to a hundredth along a cosine.
         critic_lr: constant learning rate of the critics.
-        beta1: Adam's first moment (0.5 is the author code's; papers.md 2.4).
         clip_norm: the generator's gradient is clipped to this norm.
         ema: decay of the averaged generator.
         log_every: steps between logged losses and gradients of the terms.
@@ -42,7 +44,6 @@ class FitConfig:
     steps: int = 2000
     lr: float = 1e-3
     critic_lr: float = 2e-4
-    beta1: float = 0.5
     clip_norm: float = 1.0
     ema: float = 0.995
     log_every: int = 20
@@ -183,9 +184,9 @@ def _logged(losses: Mapping[str, Tensor], pulls: Mapping[str, Tensor]) -> dict[s
     return {f"loss/{name}": float(value) for name, value in losses.items()} | gradients | directions
 
 
-def _adam(net: nn.Module, lr: float, beta1: float) -> torch.optim.Adam:
+def _adam(net: nn.Module, lr: float) -> torch.optim.Adam:
     """All parameters in one pass: a fifth of the time of one after the other, on a processor too."""
-    return torch.optim.Adam(net.parameters(), lr=lr, betas=(beta1, 0.999), fused=True)
+    return torch.optim.Adam(net.parameters(), lr=lr, betas=BETAS, fused=True)
 
 
 def _channels_last(net: nn.Module) -> nn.Module:
@@ -197,10 +198,10 @@ def start(aign: Aign[Any, Any, Any], feed: Feed, config: FitConfig, device: torc
     """A training at step 0: networks and memories on the device, optimizers made."""
     if config.bfloat16:  # the layout of pixels that such convolutions are fastest in
         aign = aign.map_nets(_channels_last)
-    optimizers = {"encode": _adam(aign.encode.to(device), config.lr, config.beta1)}
+    optimizers = {"encode": _adam(aign.encode.to(device), config.lr)}
     critics = {}
     for name, critic in aign.critics.items():
-        optimizers[name] = _adam(critic.net.to(device), config.critic_lr, config.beta1)
+        optimizers[name] = _adam(critic.net.to(device), config.critic_lr)
         memory = dataclasses.replace(critic.memory, values=critic.memory.values.to(device))
         critics[name] = dataclasses.replace(critic, memory=memory)
     aign = dataclasses.replace(aign, critics=critics)

@@ -151,7 +151,7 @@ def test_a_filled_picture_is_the_given_one_outside_of_the_hole():
     assert torch.equal(shown["picture"], z.picture)
     assert torch.equal(shown["network"], z.whole)
     assert shown["part"].shape == (4, 3, 16, 16)
-    assert surgery("part", critic=1.0).critics["critic"].net(shown["part"]).shape == (4, 1)
+    assert surgery("part", critic=1.0).critics["critic"].net(shown["part"]).shape == (4, 2)
 
 
 def test_convention_a_window_is_the_pixels_round_the_middle_of_the_box_and_stays_inside():
