@@ -48,7 +48,8 @@ def check_out(out: Path, config: Mapping[str, Any]) -> None:
         publish(path, json.dumps(config, indent=1))
         return
     old = json.loads(path.read_text())
-    changed = [f"{name} {old.get(name)} -> {value}" for name, value in config.items() if old.get(name) != value]
+    names = dict.fromkeys((*config, *old))
+    changed = [f"{name} {old.get(name)} -> {config.get(name)}" for name in names if old.get(name) != config.get(name)]
     if changed:
         raise UserError(f"{out} was begun otherwise: {', '.join(changed)}; name another --out")
 

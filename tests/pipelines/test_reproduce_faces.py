@@ -22,8 +22,8 @@ from aign.recipes.faces_tables import goals, most_pictured, rows
 from aign.tasks.faces.labels import read_labels
 from pipelines import cli, reproduce_faces
 from pipelines.package_place import package_folder
-from pipelines.reproduce_checks import choose
-from pipelines.reproduce_faces_here import chosen_rows, rendered_here, reproduce_here
+from pipelines.reproduce_checks import check_out, choose
+from pipelines.reproduce_faces_here import chosen_rows, config_of, rendered_here, reproduce_here
 from pipelines.reproduce_faces_measure import best_seed, mean_report, measure_all
 from pipelines.reproduce_faces_pictures import shown_pictures
 from pipelines.reproduce_faces_runs import Bench, train_here
@@ -92,6 +92,20 @@ def test_every_row_is_a_run_of_its_bias_and_seed(whole, store):
     config = json.loads((whole / "runs/female-seed1/config.json").read_text())
     assert (config["bias"], config["seed"], config["store"]) == ("sex=female", 1, store.hash)
     assert (config["fit"]["steps"], config["task"]["generator"]["low_px"]) == (2, 8)
+
+
+def test_in_bfloat16_it_is_another_table(whole, store):
+    """Whose rows are not mixed with those of float32, whichever came first."""
+    plain, lean = bench_of(store, whole), replace(bench_of(store, whole), bfloat16=True)
+    (female,) = (row for row in rows(32, None) if row.key == "female")
+    assert [b.run(female, 0).recipe.fit.bfloat16 for b in (plain, lean)] == [False, True]
+    for begun, then in ((plain, lean), (lean, plain)):
+        folder = whole / f"begun-{begun.bfloat16}"
+        folder.mkdir()
+        check_out(folder, config_of(begun))
+        check_out(folder, config_of(begun))
+        with pytest.raises(UserError, match="was begun otherwise: bfloat16"):
+            check_out(folder, config_of(then))
 
 
 def test_all_are_measured_on_the_same_test_pictures(whole, store):
